@@ -1,0 +1,83 @@
+"""What reaches a method beside the candidate: data, device, seed, and the ways to tell how it goes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from compressor.data.images import Images
+from contract.report import NoticeCode
+from contract.value import Json
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where an interrupted training stood, after a whole number of epochs."""
+
+    epochs_done: int
+    #: Module, optimizer and average, by name.
+    tensors: Mapping[str, Tensor]
+    #: What is not a tensor: learning curves, optimizer steps.
+    values: Mapping[str, Json]
+
+
+class Checkpoints(Protocol):
+    """Where a step leaves its state, so that it can go on after an interruption."""
+
+    def resume(self) -> TrainingState | None:
+        """The state in which this step was interrupted, once."""
+        ...
+
+    def save(self, state: TrainingState) -> None:
+        """Keep this state; raises `Interrupted` after keeping it where the process has been asked to stop."""
+        ...
+
+
+class NoCheckpoints:
+    """Keeps nothing: for notebooks and tests."""
+
+    def resume(self) -> TrainingState | None:
+        """Nothing was interrupted."""
+        return None
+
+    def save(self, state: TrainingState) -> None:
+        """Nothing is kept."""
+
+
+class Interrupted(Exception):
+    """The process was asked to stop, and its last checkpoint is kept."""
+
+
+def _silent_progress(fraction: float, phase: str) -> None:
+    del fraction, phase
+
+
+def _silent_record(name: str, value: Json) -> None:
+    del name, value
+
+
+def _silent_notice(code: NoticeCode, detail: str) -> None:
+    del code, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What one step may use."""
+
+    device: torch.device = torch.device("cpu")
+    #: Of this step: derived from the job's seed and the step's index.
+    seed: int = 0
+    train: Images | None = None
+    #: The calibration data, or else the training data.
+    calibration: Images | None = None
+    #: Networks that can teach, in eval mode on `device`, by `original` or model id; built when called.
+    teachers: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    #: Takes the done fraction of this step (0 to 1) and a phase such as `epoch 2 of 3`.
+    progress: Callable[[float, str], None] = _silent_progress
+    #: Keeps a detail for the step's report.
+    record: Callable[[str, Json], None] = _silent_record
+    #: Adds a warning to the step's report.
+    notice: Callable[[NoticeCode, str], None] = _silent_notice
+    checkpoints: Checkpoints = NoCheckpoints()

@@ -1,0 +1,1 @@
+"""The deployment formats, one file each: write it, load it back, run it."""

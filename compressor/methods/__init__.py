@@ -1,0 +1,1 @@
+"""Every method, one file each; `compressor.method` finds them by name."""

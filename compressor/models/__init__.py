@@ -1,0 +1,1 @@
+"""The architectures, their weights and their edits: read, write, rebuild."""

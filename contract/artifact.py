@@ -1,0 +1,48 @@
+"""What a job delivers."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from contract.report import Verification
+from contract.value import Instant, Links, Sha256, Value
+
+
+class ArtifactFormat(StrEnum):
+    """What a delivered file is."""
+
+    SAFETENSORS = "safetensors"
+    MODEL_JSON = "model_json"
+    ONNX = "onnx"
+    REPORT = "report"
+    LOG = "log"
+
+
+class OutputFormat(StrEnum):
+    """The formats that a job can be asked for."""
+
+    #: `model.safetensors` and `model.json`, which `modelpress.load_model` reads.
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+
+
+class ArtifactFile(Value):
+    """A file that a runner leaves, before it is stored."""
+
+    filename: str
+    format: ArtifactFormat
+    media_type: str
+    size_bytes: int
+    sha256: Sha256
+    verified: Verification | None = None
+    fastest: bool = False
+    #: Whether the file belongs to a job that did not prove it.
+    partial: bool = False
+
+
+class Artifact(ArtifactFile):
+    """A stored file of a job."""
+
+    id: str
+    created_at: Instant
+    links: Links = Field(default_factory=dict)

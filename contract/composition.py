@@ -1,0 +1,88 @@
+"""Which steps may follow which, and what they need: all that can be said of a spec without the model itself."""
+
+from collections.abc import Iterator
+
+from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
+from contract.methods import Params, Role, Stage, Training
+from contract.methods.distill import Distill
+from contract.spec import DataUse, JobOptions, UntrainedModel
+
+
+def faults_of_order(options: JobOptions) -> Iterator[Fault]:
+    """Steps that make no sense where they stand."""
+    for index, step in enumerate(options.steps):
+        before = options.steps[:index]
+        quantizer = next((s for s in before if s.stage is Stage.PRECISION), None)
+        if quantizer is not None:
+            yield from _after_quantization(index, step, quantizer)
+        if step.stage is Stage.ARCHITECTURE and before:
+            yield Fault(
+                pointer=f"/steps/{index}",
+                code=WrongOrder.code,
+                detail=f"{step.method} throws away what the steps before it did. Put it first.",
+            )
+
+
+def _after_quantization(index: int, step: Params, quantizer: Params) -> Iterator[Fault]:
+    pointer = f"/steps/{index}"
+    if step.stage is not Stage.PRECISION:
+        kind = "train" if isinstance(step, Training) else "change"
+        yield Fault(
+            pointer=pointer,
+            code=WrongOrder.code,
+            detail=f"{step.method} would {kind} a model that {quantizer.method} has quantized. "
+            f"Put {step.method} before {quantizer.method}.",
+        )
+    elif not (getattr(step, "exclude", ()) or getattr(quantizer, "exclude", ())) and _takes_all(step, quantizer):
+        yield Fault(
+            pointer=pointer,
+            code=AlreadyQuantized.code,
+            detail=f"{quantizer.method} has quantized the layers that {step.method} would take. "
+            "Drop one of the two, or part the layers between them with include and exclude.",
+        )
+
+
+def _takes_all(*steps: Params) -> bool:
+    return all(getattr(step, "include", ("*",)) == ("*",) for step in steps)
+
+
+def faults_of_data(options: JobOptions, present: frozenset[Role]) -> Iterator[Fault]:
+    """Steps whose data the job does not name; training data stands in for calibration data."""
+    usable = present | ({Role.CALIBRATION} if Role.TRAIN in present else frozenset())
+    for index, step in enumerate(options.steps):
+        for role in sorted(step.needs - usable):
+            yield Fault(
+                pointer=f"/steps/{index}",
+                code=MissingData.code,
+                detail=f"{step.method} needs data. Name a dataset under data.{role}.",
+            )
+
+
+def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Fault]:
+    """Distillation from a model that has learnt nothing."""
+    for index, step in enumerate(options.steps):
+        if untrained and isinstance(step, Distill) and step.teacher == "original":
+            yield Fault(
+                pointer=f"/steps/{index}/teacher",
+                code=InvalidSpec.code,
+                detail="The original has no weights, so it cannot teach. Name another model as teacher.",
+            )
+
+
+def roles_of(data: DataUse) -> frozenset[Role]:
+    """What the job has data for."""
+    return frozenset(role for role in Role if getattr(data, role.value) is not None)
+
+
+def faults(options: JobOptions, *, data: frozenset[Role], untrained: bool) -> tuple[Fault, ...]:
+    """Everything that is wrong with a spec, as far as it can be known without the model."""
+    return (
+        *faults_of_order(options),
+        *faults_of_data(options, data),
+        *faults_of_teachers(options, untrained=untrained),
+    )
+
+
+def is_untrained(model: object) -> bool:
+    """Whether the job's model is an architecture without weights."""
+    return isinstance(model, UntrainedModel)

@@ -1,0 +1,95 @@
+"""A model: an architecture by name, and its weights."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contract.value import Instant, Links, Metadata, Sha256, Value
+
+#: What an option of an architecture's constructor may be.
+Option = bool | int | float | str | None
+
+
+class Architecture(Value):
+    """A network that a library builds by name."""
+
+    library: Literal["torchvision", "timm"] = "torchvision"
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")
+    #: Passed to the constructor, such as `num_classes` or `width_mult`.
+    options: Annotated[dict[Annotated[str, Field(max_length=64)], Option], Field(max_length=32)] = Field(
+        default_factory=dict
+    )
+
+
+class Preprocessing(Value):
+    """How an image becomes the network's input.
+
+    A uint8 image is resized (bilinear) to `size` over `crop`, cut to `size` at the centre, scaled to [0, 1] and
+    normalized: `(x - mean) / std`, channel by channel.
+    """
+
+    #: Height and width of the input, in pixels.
+    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+    mean: tuple[float, ...] = Field(min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
+    channels: Literal["rgb", "gray"] = "rgb"
+    #: The part of the resized image's side that the centre cut keeps; 1 keeps all.
+    crop: float = Field(default=1.0, gt=0, le=1)
+
+
+class PreprocessingChoice(Value):
+    """The parts of a preprocessing that a client sets; the architecture's own weights document the rest."""
+
+    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]] | None = None
+    mean: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1, max_length=3)
+    channels: Literal["rgb", "gray"] | None = None
+    crop: float | None = Field(default=None, gt=0, le=1)
+
+
+class ModelFormat(StrEnum):
+    """The file formats in which weights are taken."""
+
+    SAFETENSORS = "safetensors"
+    #: A zip-format state_dict, as `torch.save` writes it; read with `weights_only=True`.
+    PT = "pt"
+
+
+class ContentState(StrEnum):
+    """Whether a resource's bytes are there."""
+
+    AWAITING_CONTENT = "awaiting_content"
+    READY = "ready"
+
+
+ClassNames = Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(min_length=2, max_length=100_000)]
+
+
+class ModelCreation(Value):
+    """What a client says of a model before it sends the weights."""
+
+    name: str = Field(default="", max_length=256)
+    architecture: Architecture
+    format: ModelFormat = ModelFormat.SAFETENSORS
+    preprocessing: PreprocessingChoice = PreprocessingChoice()
+    #: Names of the classes in the order of the outputs.
+    classes: ClassNames | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class Model(Value):
+    """A model as the service knows it."""
+
+    id: str
+    name: str
+    architecture: Architecture
+    format: ModelFormat
+    preprocessing: Preprocessing
+    classes: ClassNames | None
+    metadata: Metadata
+    state: ContentState
+    size_bytes: int | None
+    sha256: Sha256 | None
+    created_at: Instant
+    links: Links = Field(default_factory=dict)

@@ -1,0 +1,176 @@
+"""What is measured, with units, and what it is compared with.
+
+Sizes are bytes of files, MACs are multiply-accumulates for one image, latencies are milliseconds for one batch.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.value import Json, Value
+
+
+class Accuracy(Value):
+    """Top-1 accuracy with its 95 % Wilson interval (Wilson 1927)."""
+
+    value: float
+    #: Images it was measured on.
+    n: int
+    ci95: tuple[float, float]
+
+
+class PairedDrop(Value):
+    """How much accuracy was lost, on the same images; the interval is that of the paired difference."""
+
+    #: Baseline minus compressed: positive is a loss.
+    value: float
+    n: int
+    ci95: tuple[float, float]
+
+
+class Latency(Value):
+    """Time for one batch in a process of its own."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    #: Timed runs.
+    n: int
+    batch_size: int
+    threads: int
+    #: Such as `onnxruntime 1.32.0`.
+    runtime: str
+    device: str
+    #: The widest vector instructions that the processor has, such as `avx512_vnni`.
+    instruction_set: str
+
+
+class Fidelity(Value):
+    """How close the answers are to the baseline's on the same images."""
+
+    top1_agreement: float
+    max_abs_difference: float
+    #: Signal to quantization-noise ratio of the logits, 10 log10(sum(x^2) / sum((x - y)^2)); null where equal.
+    sqnr_db: float | None
+
+
+class Measurement(Value):
+    """One state of the model, measured."""
+
+    accuracy: Accuracy | None = None
+    #: Mean cross-entropy on the evaluation data, in nats.
+    loss: float | None = None
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    size_bytes: int
+    latency: Latency | None = None
+    #: Time from the file to a session that can answer, in seconds.
+    load_seconds: float | None = None
+    #: Largest resident memory of the process that ran it, in bytes.
+    peak_memory_bytes: int | None = None
+
+
+class Ratios(Value):
+    """Compressed over baseline: below 1 is better."""
+
+    size_bytes: float
+    latency: float | None = None
+    parameters: float
+    macs: float
+
+
+class LayerReport(Value):
+    """One layer after a step."""
+
+    name: str
+    kind: str
+    #: Of its weight.
+    shape: tuple[int, ...]
+    parameters: int
+    #: Fraction of the weight's entries that are zero.
+    zeros: float
+    macs: int
+    #: Bits of a stored weight.
+    bits: int = 32
+
+
+#: What a job can warn of.
+NoticeCode = Literal[
+    "masked_only",
+    "slower_than_baseline",
+    "larger_on_disk",
+    "accuracy_not_measured",
+    "noisy_host",
+    "untrained_model",
+    "little_to_quantize",
+    "few_calibration_images",
+    "layers_left_alone",
+]
+
+
+class Notice(Value):
+    """Something the client should know although the job went on."""
+
+    code: NoticeCode
+    detail: str
+
+
+class StepReport(Value):
+    """One step: what the model was after it, and what the method has to say."""
+
+    measurement: Measurement
+    drop: PairedDrop | None = None
+    fidelity: Fidelity | None = None
+    layers: tuple[LayerReport, ...] = ()
+    #: Fraction of zeros over all the weights that can be pruned.
+    zeros: float = 0.0
+    seconds: float
+    #: What only this method can tell, such as learning curves or the layers it left alone.
+    details: dict[str, Json] = Field(default_factory=dict)
+    warnings: tuple[Notice, ...] = ()
+
+
+class Environment(Value):
+    """Where the figures come from."""
+
+    instruction_set: str
+    processor: str
+    cores: int
+    threads: int
+    device: str
+    #: Versions by package.
+    versions: dict[str, str]
+
+
+class Verification(Value):
+    """The truth test of one file: what a clean process read, ran and measured."""
+
+    runtime: str
+    accuracy: Accuracy | None = None
+    drop: PairedDrop | None = None
+    #: Against the candidate's own answers, before it was written.
+    top1_agreement: float
+    max_abs_difference: float
+    latency: Latency | None = None
+    #: The float32 baseline in the same format and runtime, timed in alternating blocks.
+    baseline_latency: Latency | None = None
+    ratio_to_onnx_float32: float | None = None
+    #: Part of the MACs that the runtime's optimized graph does in integers.
+    int8_macs_fraction: float | None = None
+    load_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    noisy_host: bool = False
+    #: Another library that chose the scales, where it was not ours.
+    realized_by: str | None = None
+
+
+class Report(Value):
+    """A job's figures: the primary artifact's, measured on the delivered file."""
+
+    baseline: Measurement
+    compressed: Measurement
+    ratio: Ratios
+    drop: PairedDrop | None = None
+    fidelity: Fidelity | None = None
+    environment: Environment

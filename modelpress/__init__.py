@@ -1,0 +1,1 @@
+"""How you ask from Python and from a shell."""

@@ -1,0 +1,2 @@
+"""When and where a job runs."""
+
