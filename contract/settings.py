@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65_535)
     #: Where the embedded database, broker and blobs live.
     data_dir: Path = Path("data")
+    #: Where running jobs have their files; unset is a folder under data_dir.
+    scratch_dir: Path | None = None
     #: Worker processes that `modelpress up` starts.
     workers: int = Field(default=1, ge=0, le=64)
     #: Jobs that one worker runs at a time.
@@ -55,10 +57,20 @@ class Settings(BaseSettings):
     #: Whether a worker keeps a process with torch loaded ready for the next job.
     warm_spare: bool = True
 
-    @field_validator("redis_url", "database_url", "blob_url", "api_keys", mode="before")
+    @field_validator("redis_url", "database_url", "blob_url", "api_keys", "scratch_dir", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process that is started with them."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {_variable(name): _spelled(value) for name, value in values.items()}
+
+    @property
+    def scratch(self) -> Path:
+        """Where running jobs have their files."""
+        return (self.scratch_dir or self.data_dir / "scratch").absolute()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -80,3 +92,14 @@ class Settings(BaseSettings):
     def blobs(self) -> str:
         """The blob store's URL."""
         return self.blob_url or (self.data_dir.absolute() / "blobs").as_uri()
+
+
+def _variable(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else f"MODELPRESS_{field.upper()}"
+
+
+def _spelled(value: object) -> str:
+    if value is None:
+        return ""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
