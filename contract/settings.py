@@ -11,7 +11,7 @@ GIB = 1024**3
 class Settings(BaseSettings):
     """The settings, with their defaults; unset addresses mean the embedded ones under the data folder."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELPRESS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MODELPRESS_", frozen=True, extra="ignore", populate_by_name=True)
 
     #: Address to listen on; any but loopback needs API keys.
     host: str = "127.0.0.1"
