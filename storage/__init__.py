@@ -1,1 +1,4 @@
-"""Where the processes keep things: rows in SQL, bytes under their digest. No torch, no web."""
+"""Where things are kept: jobs and what belongs to them in SQL, bytes in blobs. No torch, no web.
+
+Every class stands over one `Database` and is free of state of its own, so that any thread may use it.
+"""
