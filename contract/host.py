@@ -1,0 +1,50 @@
+"""What a machine says of itself, for workers' cards and for reports; the standard library alone."""
+
+import os
+import platform
+from pathlib import Path
+
+#: From the widest to the plainest: what the kernel calls a processor's feature, and what we call it.
+_X86 = {
+    "amx_int8": "amx_int8",
+    "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "avx": "avx",
+    "sse4_2": "sse4_2",
+}
+_ARM = {"i8mm": "neon_i8mm", "asimddp": "neon_dotprod", "asimd": "neon", "neon": "neon"}
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _entry(cpuinfo: str, *keys: str) -> str | None:
+    fields = (line.partition(":") for line in cpuinfo.splitlines())
+    return next((value.strip() for key, _, value in fields if key.strip() in keys and value.strip()), None)
+
+
+def widest(cpuinfo: str) -> str | None:
+    """The widest vector instructions of which the text of /proc/cpuinfo tells."""
+    flags = (_entry(cpuinfo, "flags", "Features") or "").split()
+    return next((name for flag, name in (_X86 | _ARM).items() if flag in flags), None)
+
+
+def instruction_set() -> str:
+    """The widest vector instructions of this processor, such as `avx512_vnni`; else its architecture."""
+    return widest(_cpuinfo()) or platform.machine() or "unknown"
+
+
+def processor() -> str:
+    """The processor's name."""
+    return _entry(_cpuinfo(), "model name", "Processor", "Hardware") or platform.machine() or "unknown"
+
+
+def cores() -> int:
+    """Cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
