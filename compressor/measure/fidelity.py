@@ -1,0 +1,34 @@
+"""How close two networks' answers are."""
+
+from math import log10
+
+from torch import Tensor
+
+from compressor.measure.accuracy import top1
+from contract.report import Fidelity
+
+
+def agreement(reference: Tensor, other: Tensor) -> float:
+    """Part of the images that both put into the same class."""
+    return float((top1(reference) == top1(other)).double().mean())
+
+
+def max_difference(reference: Tensor, other: Tensor) -> float:
+    """The largest difference between two logits."""
+    return float((reference - other).abs().max())
+
+
+def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
+    """Signal to quantization-noise ratio in decibels: 10 log10(sum x^2 / sum (x - y)^2); none where nothing differs."""
+    x, y = reference.double(), other.double()
+    noise, signal = float((x - y).square().sum()), float(x.square().sum())
+    return 10 * log10(signal / noise) if noise > 0 and signal > 0 else None
+
+
+def fidelity(reference: Tensor, other: Tensor) -> Fidelity:
+    """Logits `other` against logits `reference`, both of shape (images, classes)."""
+    return Fidelity(
+        top1_agreement=agreement(reference, other),
+        max_abs_difference=max_difference(reference, other),
+        sqnr_db=sqnr_db(reference, other),
+    )
