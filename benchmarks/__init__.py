@@ -1,0 +1,1 @@
+"""What we measure, against whom, by one command: `python -m benchmarks` writes RESULTS.md."""

@@ -1,0 +1,28 @@
+"""Run all benchmarks of the service, or those that are named: `python -m benchmarks start upload`."""
+
+import sys
+
+from benchmarks import acceptance, memory, overhead, start, upload
+from benchmarks.rows import PAGE, keep
+
+ALL = {
+    "start": start.measure,
+    "acceptance": acceptance.measure,
+    "upload": upload.measure,
+    "overhead": overhead.measure,
+    "memory": memory.measure,
+}
+
+
+def main(names: list[str]) -> None:
+    """Measure, one group after the other, and keep each group's rows as soon as it is done."""
+    for name in names or ALL:
+        print(f"{name} ...", flush=True)
+        rows = ALL[name]()
+        keep(rows)
+        for row in rows:
+            print("  " + row.line())
+    print(f"Written to {PAGE}")
+
+
+main(sys.argv[1:])

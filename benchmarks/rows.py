@@ -1,0 +1,65 @@
+"""A row of the results, and the page they make."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contract.host import describe_processor
+
+PAGE = Path(__file__).parent / "RESULTS.md"
+KEPT = Path(__file__).parent / "scratch" / "rows.json"
+
+HEAD = """# Results
+
+Written by `make bench` on {when} ({processor}, {cores} cores, Linux {kernel}, Python {python}).
+Machines are shared and noisy: read the ratios, which compare two things measured in one run, before the absolute
+figures. A missed aim is marked MISSED.
+
+| what | measured | beside | aim | |
+| --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure, what it stands beside, and what we aimed at."""
+
+    group: str
+    what: str
+    measured: str
+    beside: str = ""
+    aim: str = ""
+    #: Null where there is no aim.
+    met: bool | None = None
+
+    def line(self) -> str:
+        """The row as Markdown."""
+        verdict = {True: "met", False: "**MISSED**", None: ""}[self.met]
+        return f"| {self.what} | {self.measured} | {self.beside} | {self.aim} | {verdict} |"
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Write the page, with these rows in place of the older ones of their groups."""
+    KEPT.parent.mkdir(exist_ok=True)
+    older = [Row(**row) for row in json.loads(KEPT.read_text())] if KEPT.exists() else []
+    renewed = {row.group for row in rows}
+    merged = sorted([row for row in older if row.group not in renewed] + list(rows), key=lambda row: row.group)
+    KEPT.write_text(json.dumps([asdict(row) for row in merged], indent=1))
+    processor = describe_processor()
+    head = HEAD.format(
+        when=datetime.now(UTC).date(),
+        processor=f"{processor.name}, {processor.instruction_set}",
+        cores=processor.cores,
+        kernel=platform.release().split("-")[0],
+        python=platform.python_version(),
+    )
+    PAGE.write_text(head + "\n".join(row.line() for row in merged) + "\n")
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The value below which `part` of the values lie, by the nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
