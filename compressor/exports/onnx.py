@@ -1,0 +1,149 @@
+"""A candidate as an ONNX file: float32, or integers with the plan's own scales."""
+
+import json
+import logging
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir import passes
+from torch import nn
+
+from compressor.candidate import Candidate
+from compressor.exports.onnx_operators import translations
+from compressor.quantization.graph import exported
+from compressor.quantization.simulate import simulated
+from contract.failures import ExportFailed
+
+#: The newest opset whose every operator ONNX Runtime has CPU kernels and fusions for; Gelu is one operator since 20.
+OPSET = 20
+#: Of what stands in the file's metadata.
+FORMAT_VERSION = "1"
+#: A protobuf message ends at 2 GiB; what is near it has its weights in a file beside the graph.
+_LARGEST_MESSAGE = 2**31 - 2**24
+_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def export(
+    candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned"
+) -> Path:
+    """Write the candidate to `path`, or to `path` with `.zip` behind it where it is larger than 2 GiB.
+
+    The file takes `image` (batch, C, H, W), gives `logits` (batch, classes) and bears the preprocessing and the class
+    names in its metadata. The same candidate gives the same bytes. Returns where the file is; raises ExportFailed.
+    """
+    module = candidate.module if precision == "float32" else simulated(candidate)
+    model = _translated(module, candidate.input_shape)
+    _strip(model)
+    _describe(model, candidate)
+    if _bytes_of_weights(model) < _LARGEST_MESSAGE:
+        _write(model, path)
+        return path
+    return _write_zip(model, path.with_name(path.name + ".zip"))
+
+
+def _translated(module: nn.Module, input_shape: tuple[int, int, int]) -> ir.Model:
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                exported(module, input_shape),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["logits"],
+                custom_translation_table=translations(),
+                verbose=False,
+            )
+    # Torch's exporter lets through whatever an operator's translation raises.
+    except Exception as error:
+        raise ExportFailed(f"The network cannot be written as ONNX: {_cause(error)}") from error
+    assert program is not None
+    return program.model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's chatter about its own optimizations and its own future out of the job's log."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason, in one line and without the exporter's report and stack."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
+
+
+def _strip(model: ir.Model) -> None:
+    """Remove every trace of the machine: exporters leave stack traces with file paths in the metadata of nodes."""
+    model.doc_string = None
+    model.producer_name, model.producer_version = "modelpress", None
+    passes.common.ClearMetadataAndDocStringPass()(model)
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        graph.metadata_props.clear()
+        for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+            value.metadata_props.clear()
+
+
+def _describe(model: ir.Model, candidate: Candidate) -> None:
+    model.graph.name = candidate.architecture.name
+    model.metadata_props.clear()
+    model.metadata_props["modelpress.format_version"] = FORMAT_VERSION
+    model.metadata_props["modelpress.preprocessing"] = candidate.preprocessing.model_dump_json()
+    if candidate.classes is not None:
+        model.metadata_props["modelpress.classes"] = json.dumps(candidate.classes)
+
+
+def _bytes_of_weights(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+
+
+def _write(model: ir.Model, path: Path) -> None:
+    proto = ir.to_proto(model)
+    _check(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _write_zip(model: ir.Model, path: Path) -> Path:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        graph = Path(folder, _GRAPH)
+        ir.save(model, graph, external_data=_WEIGHTS)
+        _check(graph)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name in (_GRAPH, _WEIGHTS):
+                with Path(folder, name).open("rb") as source, archive.open(_entry(name), "w", force_zip64=True) as sink:
+                    while chunk := source.read(2**20):
+                        sink.write(chunk)
+    return path
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _check(model: onnx.ModelProto | Path) -> None:
+    try:
+        onnx.checker.check_model(str(model) if isinstance(model, Path) else model)
+    except onnx.checker.ValidationError as error:
+        raise ExportFailed(f"The ONNX checker refuses the file: {_cause(error)}") from error

@@ -1,0 +1,100 @@
+"""The quantized operators as the ONNX patterns that ONNX Runtime replaces by integer kernels."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset20 as op
+from torch._ops import OpOverload
+
+import compressor.quantization.operators  # noqa: F401  (registers the operators)
+
+#: A value in the graph that is being written; onnxscript calls its own class so.
+Value = Any
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """What writes each of our operators, for `torch.onnx.export(custom_translation_table=...)`."""
+    ours = torch.ops.modelpress
+    table: dict[OpOverload, Callable[..., Any]] = {
+        ours.quantize.default: _quantize,
+        ours.convolution.default: _convolution,
+        ours.linear.default: _linear,
+        ours.dynamic_linear.default: _dynamic_linear,
+        ours.add.default: _add,
+        ours.dequantize.default: _dequantize,
+    }
+    return dict(table)
+
+
+def _constant(value: float, kind: ir.DataType) -> Value:
+    return op.Constant(value=ir.tensor(value, dtype=kind))
+
+
+def _quantize(x: Value, scale: float, zero_point: int) -> Value:
+    step, zero = _constant(scale, ir.DataType.FLOAT), _constant(zero_point, ir.DataType.UINT8)
+    return op.DequantizeLinear(op.QuantizeLinear(x, step, zero), step, zero)
+
+
+def _dequantize(codes: Value, scale: Value, axis: int) -> Value:
+    if scale.shape[0] == 1:
+        return op.DequantizeLinear(codes, op.Squeeze(scale))
+    return op.DequantizeLinear(codes, scale, axis=axis)
+
+
+def _scaled_bias(bias: Value, weight_scale: Value, x_scale: float) -> Value:
+    """An int32 bias, whose scale must be the product of the other two for the kernel to take it."""
+    return _dequantize(bias, op.Mul(weight_scale, _constant(x_scale, ir.DataType.FLOAT)), 0)
+
+
+def _convolution(
+    x: Value,
+    codes: Value,
+    weight_scale: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    x_scale: float,
+    scale: float,
+    zero_point: int,
+) -> Value:
+    inputs = [x, _dequantize(codes, weight_scale, 0)]
+    if bias is not None:
+        inputs.append(_scaled_bias(bias, weight_scale, x_scale))
+    result = op.Conv(
+        *inputs, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation), group=groups
+    )
+    return _quantize(result, scale, zero_point)
+
+
+def _linear(x: Value, codes: Value, weight_scale: Value, bias: Value | None, x_scale: float) -> Value:
+    weight = _dequantize(codes, weight_scale, 1)
+    if bias is None:
+        return op.MatMul(x, weight)
+    if bias.dtype == ir.DataType.INT32:
+        return op.Gemm(x, weight, _scaled_bias(bias, weight_scale, x_scale))
+    return op.Add(op.MatMul(x, weight), bias)
+
+
+def _dynamic_linear(x: Value, codes: Value, weight_scale: Value, bias: Value | None) -> Value:
+    code, scale, zero = op.DynamicQuantizeLinear(x)
+    sums = op.Cast(op.MatMulInteger(code, codes, zero), to=ir.DataType.FLOAT)
+    result = op.Mul(sums, op.Mul(scale, weight_scale))
+    return result if bias is None else op.Add(result, bias)
+
+
+def _add(
+    a: Value,
+    b: Value,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Value:
+    del a_scale, a_zero_point, b_scale, b_zero_point  # They stand on the DequantizeLinear of the two inputs.
+    return _quantize(op.Add(a, b), scale, zero_point)

@@ -1,0 +1,125 @@
+"""A network as a graph of operators, in which activations have names that last."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+aten = torch.ops.aten
+
+#: Operators that overwrite their first input, and those that give a new tensor.
+_OUT_OF_PLACE = {
+    aten.add_.Tensor: aten.add.Tensor,
+    aten.mul_.Tensor: aten.mul.Tensor,
+    aten.relu_.default: aten.relu.default,
+    aten.hardtanh_.default: aten.hardtanh.default,
+    aten.relu6_.default: aten.relu6.default,
+    aten.clamp_.default: aten.clamp.default,
+    aten.leaky_relu_.default: aten.leaky_relu.default,
+    aten.elu_.default: aten.elu.default,
+    aten.silu_.default: aten.silu.default,
+    aten.sigmoid_.default: aten.sigmoid.default,
+    aten.hardswish_.default: aten.hardswish.default,
+    aten.hardsigmoid_.default: aten.hardsigmoid.default,
+}
+_IDENTITIES = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alias.default}
+
+
+def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
+    """The forward pass of `module` in eval mode, for batches of any size of inputs of `input_shape` (C, H, W).
+
+    The graph shares its parameters with the module. It has no operator that overwrites an activation, and none that
+    does something in training alone.
+    """
+    captured = exported(module, input_shape).module(check_guards=False)
+    assert isinstance(captured, GraphModule)
+    _write_anew(captured)
+    _drop_identities(captured)
+    captured.recompile()
+    return captured
+
+
+def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """The program of `module` in eval mode, whose first dimension is free."""
+    # Torch takes sizes of 0 and 1 for constants, so the example is a batch of two.
+    example = torch.zeros(2, *input_shape, device=_device(module))
+    batch = torch.export.Dim("batch")
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+
+
+def _device(module: nn.Module) -> torch.device:
+    tensors = (*module.parameters(), *module.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _write_anew(module: GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.target in _OUT_OF_PLACE:
+            node.target = _OUT_OF_PLACE[node.target]
+            overwritten = node.args[0]
+            later = {user for user in overwritten.users if user > node}
+            overwritten.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+
+
+def _drop_identities(module: GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.target in _IDENTITIES:
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+
+
+def sites(module: GraphModule) -> dict[Node, str]:
+    """A name for each place where an activation is made: module path, operator, and a number where they repeat.
+
+    The names depend on the network alone, so that ranges measured once are found again after a rebuild.
+    """
+    seen: Counter[str] = Counter()
+    names = {}
+    for node in module.graph.nodes:
+        if node.op in ("call_function", "placeholder"):
+            name = _place(node)
+            names[node] = f"{name}.{seen[name]}" if seen[name] else name
+            seen[name] += 1
+    return names
+
+
+def _place(node: Node) -> str:
+    if node.op == "placeholder":
+        return "image"
+    if node.target is operator.getitem:
+        return f"{_place(node.all_input_nodes[0])}.part"
+    stack = node.meta.get("nn_module_stack") or {}
+    path = [path for path, _ in stack.values()][-1] if stack else ""
+    kind = getattr(node.target, "overloadpacket", node.target)
+    return f"{path}/{getattr(kind, '__name__', str(kind))}"
+
+
+def parameter_name(node: object) -> str | None:
+    """The name of the parameter that `node` reads, if it reads one."""
+    return str(node.target) if isinstance(node, Node) and node.op == "get_attr" else None
+
+
+def tensor(module: GraphModule, node: object) -> Tensor | None:
+    """The parameter or buffer that an argument reads; null where the argument is none."""
+    name = parameter_name(node)
+    if name is None:
+        return None
+    owner, _, attribute = name.rpartition(".")
+    value = getattr(module.get_submodule(owner), attribute)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def only_user(node: Node) -> Node | None:
+    """The one operator that reads this activation; null where there are more."""
+    users: Iterator[Node] = iter(node.users)
+    return next(users) if len(node.users) == 1 else None

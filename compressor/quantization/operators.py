@@ -1,0 +1,177 @@
+"""The arithmetic of a quantized network, written with torch as ONNX Runtime's integer kernels do it.
+
+An activation travels as the float32 value that its uint8 code stands for: `scale * (code - zero_point)`. Products are
+summed over whole numbers, which float32 holds exactly up to 2**24, and are scaled and rounded once, in the order in
+which the kernels do: one step more or less in an early layer grows from layer to layer, and would let the simulation
+and the deployed file disagree where two classes are close.
+
+Each operator becomes the QuantizeLinear / DequantizeLinear pattern that the runtime replaces by one integer kernel
+(`compressor.exports.onnx_operators`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.library import custom_op
+
+_TOP = 255
+
+
+def _whole(x: Tensor, scale: float) -> Tensor:
+    """The codes of a coded activation, less their zero point."""
+    return torch.round(x / scale)
+
+
+def _saturated(steps: Tensor, scale: float, zero_point: int) -> Tensor:
+    """The values of codes after rounding: `steps` is in units of `scale`, zero meaning zero."""
+    return torch.round(steps).clamp_(-zero_point, _TOP - zero_point).mul_(scale)
+
+
+@custom_op("modelpress::quantize", mutates_args=())
+def quantize(x: Tensor, scale: float, zero_point: int) -> Tensor:
+    """The nearest values to `x`, of any shape, that uint8 codes can stand for."""
+    return _saturated(x / scale, scale, zero_point)
+
+
+@custom_op("modelpress::convolution", mutates_args=())
+def convolution(
+    x: Tensor,
+    codes: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    x_scale: float,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    """A two-dimensional convolution of coded activations (N, C, H, W) that gives coded activations.
+
+    `codes` is int8 (out, in / groups, height, width), `weight_scale` float32 (out) or (1), `bias` int32 (out) in units
+    of `x_scale * weight_scale`. `scale` and `zero_point` are the output's; saturation does the work of a following
+    ReLU or ReLU6 whose range they span.
+    """
+    whole_bias = None if bias is None else bias.to(torch.float32)
+    sums = F.conv2d(
+        _whole(x, x_scale), codes.to(torch.float32), whole_bias, list(stride), list(padding), list(dilation), groups
+    )
+    return _saturated(sums.mul_(_multiplier(weight_scale, x_scale, scale)), scale, zero_point)
+
+
+def _multiplier(weight_scale: Tensor, x_scale: float, scale: float) -> Tensor:
+    """What takes a sum of products to the output's steps, in float32; of shape (out, 1, 1)."""
+    return (weight_scale * x_scale / scale).reshape(-1, 1, 1)
+
+
+@custom_op("modelpress::linear", mutates_args=())
+def linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None, x_scale: float) -> Tensor:
+    """A linear layer on coded activations (..., in) that gives float activations (..., out).
+
+    `codes` is int8 (in, out). `bias` (out) is int32 in units of `x_scale * weight_scale`, or float32.
+    """
+    return _scaled(torch.matmul(_whole(x, x_scale), codes.to(torch.float32)), weight_scale * x_scale, bias)
+
+
+def _scaled(sums: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return sums * scale
+    return sums * scale + bias if bias.is_floating_point() else (sums + bias) * scale
+
+
+@custom_op("modelpress::dynamic_linear", mutates_args=())
+def dynamic_linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer that quantizes its float input (..., in) as it comes, over the range of the whole tensor.
+
+    `codes` is int8 (in, out), `bias` float32 (out). The range is ONNX's DynamicQuantizeLinear: uint8, with zero in it.
+    """
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = (high - low) / _TOP
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    zero_point = torch.round(-low / scale).clamp(0, _TOP)
+    whole = (torch.round(x / scale) + zero_point).clamp(0, _TOP) - zero_point
+    return _scaled(torch.matmul(whole, codes.to(torch.float32)), weight_scale * scale, bias)
+
+
+@custom_op("modelpress::add", mutates_args=())
+def add(
+    a: Tensor,
+    b: Tensor,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    """The coded sum of two coded activations of one shape."""
+    part_a, part_b = _float32(a_scale) / scale, _float32(b_scale) / scale
+    fixed = zero_point - (part_a * a_zero_point + part_b * b_zero_point)
+    code_a, code_b = _whole(a, a_scale) + a_zero_point, _whole(b, b_scale) + b_zero_point
+    return _saturated(fixed + code_a * part_a + code_b * part_b - zero_point, scale, zero_point)
+
+
+def _float32(number: float) -> Tensor:
+    return torch.tensor(number, dtype=torch.float32)
+
+
+@custom_op("modelpress::dequantize", mutates_args=())
+def dequantize(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
+    """The float32 weight that int8 codes mean; `scale` has one entry for each slice along `axis`, or one in all."""
+    shape = [1] * codes.dim()
+    shape[axis] = -1
+    return codes.to(torch.float32) * scale.reshape(shape)
+
+
+@quantize.register_fake
+def _(x: Tensor, scale: float, zero_point: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+@convolution.register_fake
+def _(
+    x: Tensor,
+    codes: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    x_scale: float,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    return F.conv2d(x, codes.to(x.dtype), None, list(stride), list(padding), list(dilation), groups)
+
+
+@linear.register_fake
+def _(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None, x_scale: float) -> Tensor:
+    return x.new_empty(*x.shape[:-1], codes.shape[1])
+
+
+@dynamic_linear.register_fake
+def _(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], codes.shape[1])
+
+
+@add.register_fake
+def _(
+    a: Tensor,
+    b: Tensor,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    return torch.empty_like(a)
+
+
+@dequantize.register_fake
+def _(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
+    return codes.new_empty(codes.shape, dtype=torch.float32)
