@@ -15,7 +15,7 @@ class Kind(StrEnum):
 
 
 #: Ids made within one millisecond still sort in the order in which this process made them.
-_generator = ULIDGenerator(LaxMonotonicPolicy())
+_generator = ULIDGenerator(policy=LaxMonotonicPolicy())
 
 
 def new_id(kind: Kind) -> str:

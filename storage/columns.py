@@ -1,0 +1,71 @@
+"""What a column can hold that SQL has no portable word for: instants, documents, the database's clock."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Text, TypeDecorator
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An instant as microseconds since 1970 UTC: the same arithmetic on both databases, and no time zone to forget."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Microseconds of an aware datetime."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """An aware datetime in UTC."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Document(TypeDecorator[T], Generic[T]):
+    """A value of the contract as JSON text, validated on its way out; SQL never looks into it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        #: Tells one column's type from another's in SQLAlchemy's cache of statements.
+        self.kind = kind
+        self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+
+    def process_bind_param(self, value: T | None, dialect: Dialect) -> str | None:
+        """JSON."""
+        return None if value is None else self._adapter.dump_json(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> T | None:
+        """The value."""
+        return None if value is None else self._adapter.validate_json(value)
+
+
+class now(GenericFunction[int]):  # noqa: N801 - named as SQL's functions are
+    """The database's clock when the statement began, in microseconds since 1970 UTC."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "modelpress_now"
+
+
+@compiles(now, "postgresql")
+def _now_on_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
+    del element, compiler
+    # Stable within the statement, so that an index can serve `available_at <= now()`.
+    return "(extract(epoch from statement_timestamp()) * 1000000)::bigint"
+
+
+def seconds_from_now(seconds: float) -> ColumnElement[int]:
+    """The database's clock so much later; earlier where negative."""
+    return now() + round(seconds * 1_000_000)
