@@ -188,6 +188,14 @@ class IdempotencyKeyInFlight(RequestRefused):
     retriable = True
 
 
+class ContentGone(RequestRefused):
+    """The bytes of this are no longer there, or no longer those that were stored."""
+
+    code = "content_gone"
+    status = 410
+    hint = "Upload the file again, or run the job again."
+
+
 class LengthRequired(RequestRefused):
     """The request must say how long its body is."""
 
