@@ -1,0 +1,70 @@
+"""Writes a candidate in the formats that were asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from compressor.candidate import Candidate
+from compressor.exports import onnx
+from compressor.models import files
+from compressor.quantization.plan import QuantizationPlan
+from contract.artifact import ArtifactFormat, Output, OutputFormat
+
+#: Formats that are made to be run; a job's figures are those of the first of them that it asks for.
+RUNNABLE = frozenset({OutputFormat.ONNX})
+
+_KINDS = {".safetensors": ArtifactFormat.SAFETENSORS, ".json": ArtifactFormat.MODEL_JSON}
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One form of a candidate, written."""
+
+    output: Output
+    #: What the files must compute.
+    candidate: Candidate
+    #: By the name under which the runtime wants each file; first the one that it is given.
+    files: Mapping[str, Path]
+
+    @property
+    def main(self) -> Path:
+        """The file that holds the weights."""
+        return next(iter(self.files.values()))
+
+
+def primary(outputs: Sequence[Output]) -> Output:
+    """The output whose figures are the job's: the first that can be run, else the first."""
+    return next((output for output in outputs if output.format in RUNNABLE), outputs[0])
+
+
+def kind_of(path: Path) -> ArtifactFormat:
+    """What a delivered file is."""
+    return _KINDS.get(path.suffix, ArtifactFormat.ONNX)
+
+
+def deliver(candidate: Candidate, output: Output, folder: Path) -> Delivery:
+    """Write one form of the candidate into `folder`; raises ExportFailed."""
+    stem = "model"
+    if output.precision == "float32" and not candidate.plan.empty:
+        # The weights hold what the codes mean; without the plan nothing rounds the activations.
+        candidate, stem = replace(candidate, plan=QuantizationPlan()), "model.float32"
+    if output.format is OutputFormat.ONNX:
+        path = onnx.export(candidate, folder / f"{stem}.onnx")
+        return Delivery(output, candidate, {path.name: path})
+    return Delivery(output, candidate, _write_safetensors(candidate, folder, stem))
+
+
+def _write_safetensors(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+    with TemporaryDirectory(dir=folder) as name:
+        files.write(candidate, Path(name))
+        written = [Path(name, "model.safetensors"), Path(name, "model.json")]
+        return {path.name: path.rename(folder / f"{stem}{path.suffix}") for path in written}
+
+
+def deliver_all(candidate: Candidate, outputs: Sequence[Output], folder: Path) -> tuple[Delivery, ...]:
+    """Every form that was asked for, once: without a plan, both precisions are the same file."""
+    forms: dict[tuple[OutputFormat, bool], Output] = {}
+    for output in outputs:
+        forms.setdefault((output.format, output.precision == "float32" and not candidate.plan.empty), output)
+    return tuple(deliver(candidate, output, folder) for output in forms.values())

@@ -1,0 +1,94 @@
+"""What a job works with, read from its inputs: the model, the images, the teachers."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compressor.candidate import Candidate
+from compressor.data.images import Images
+from compressor.data.reading import read_images
+from compressor.models.source import read_candidate
+from compressor.order import DataInput, Inputs, ModelInput, Order
+from contract.dataset import DatasetFormat
+from contract.failures import ClassesMismatch
+from contract.methods import Role
+
+Teacher = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """A job's inputs, read and found to fit together."""
+
+    #: The model as it came; nobody changes it.
+    original: Candidate
+    train: Images | None
+    #: The calibration data, or else the training data.
+    calibration: Images | None
+    evaluation: Images | None
+    teachers: Mapping[str, Teacher]
+
+    def begin(self) -> Candidate:
+        """A copy of the original, for the first step to own."""
+        return replace(self.original, module=copy.deepcopy(self.original.module))
+
+
+def read_materials(order: Order) -> Materials:
+    """Read everything; raises the failure of whatever cannot be read or does not fit the model."""
+    inputs, device = order.inputs, torch.device(order.device)
+    original = read_candidate(inputs.model.source, inputs.model.weights, order.spec.seed)
+    images = _read_datasets(inputs, original)
+    original = _with_classes(original, images)
+    return Materials(
+        original=original,
+        train=images.get(Role.TRAIN),
+        calibration=images.get(Role.CALIBRATION) or images.get(Role.TRAIN),
+        evaluation=images.get(Role.EVALUATION),
+        teachers=_teachers(inputs.teachers, original, device, order.spec.seed),
+    )
+
+
+def _read_datasets(inputs: Inputs, original: Candidate) -> dict[Role, Images]:
+    # One dataset in two roles is read once.
+    read: dict[tuple[Path, DatasetFormat], Images] = {}
+    found: dict[Role, Images] = {}
+    for role, data in inputs.datasets.items():
+        key = (data.path, data.format)
+        if key not in read:
+            read[key] = _read_dataset(role, data, original)
+        found[role] = read[key]
+    return found
+
+
+def _read_dataset(role: Role, data: DataInput, original: Candidate) -> Images:
+    images = read_images(data.path, data.format, original.preprocessing, original.classes)
+    highest = int(images.labels.max())
+    if highest >= original.num_classes:
+        raise ClassesMismatch(
+            f"The {role} data has a class number {highest}, but the model has {original.num_classes} outputs."
+        )
+    return images
+
+
+def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candidate:
+    """The candidate with the data's class names, where the model came without and the data has one for each output."""
+    names = next((i.class_names for i in images.values() if len(i.class_names) == original.num_classes), None)
+    return original if original.classes or not names else replace(original, classes=tuple(names))
+
+
+def _teachers(
+    models: Mapping[str, ModelInput], original: Candidate, device: torch.device, seed: int
+) -> dict[str, Teacher]:
+    def another(model: ModelInput) -> Teacher:
+        return lambda: _teaching(read_candidate(model.source, model.weights, seed).module, device)
+
+    mine = {"original": lambda: _teaching(copy.deepcopy(original.module), device)}
+    return mine | {name: another(model) for name, model in models.items()}
+
+
+def _teaching(module: nn.Module, device: torch.device) -> nn.Module:
+    return module.eval().requires_grad_(False).to(device)

@@ -1,0 +1,53 @@
+"""One state of a job's model, measured as far as it can be before it is a file to run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compressor.candidate import Candidate
+from compressor.measure.accuracy import accuracy, answers_to, loss, paired_drop
+from compressor.measure.counting import Macs, count_macs, count_nonzero, count_parameters, layer_reports, zeros
+from compressor.measure.fidelity import fidelity
+from compressor.measure.probe import Probe
+from compressor.quantization.simulate import simulated
+from contract.report import Measurement, StepReport
+
+
+@dataclass(frozen=True)
+class State:
+    """A candidate with what was found out about it."""
+
+    candidate: Candidate
+    measurement: Measurement
+    macs: Macs
+    #: Its answers to the probe, shape (inputs, classes).
+    logits: Tensor
+
+
+def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.device) -> State:
+    """Measure the candidate, whose weights have been written to a file."""
+    logits = answers_to(probe.batches(), simulated(candidate), device=device)
+    macs = count_macs(candidate.module, candidate.input_shape)
+    found = Measurement(
+        accuracy=accuracy(logits, probe.labels) if probe.labels is not None else None,
+        loss=loss(logits, probe.labels) if probe.labels is not None else None,
+        parameters=count_parameters(candidate.module),
+        nonzero_parameters=count_nonzero(candidate.module),
+        macs=macs.total,
+        size_bytes=weights.stat().st_size,
+    )
+    return State(candidate, found, macs, logits)
+
+
+def step_report(state: State, original: State, probe: Probe, *, seconds: float) -> StepReport:
+    """The state after a step, compared with the original on the same inputs; noise is not compared."""
+    return StepReport(
+        measurement=state.measurement,
+        drop=paired_drop(original.logits, state.logits, probe.labels) if probe.labels is not None else None,
+        fidelity=fidelity(original.logits, state.logits) if probe.images is not None else None,
+        layers=layer_reports(state.candidate.module, state.macs, state.candidate.plan),
+        zeros=zeros(state.candidate.module),
+        seconds=seconds,
+    )

@@ -1,0 +1,56 @@
+"""What can be said against a job's steps before the first of them runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.materials import Materials
+from compressor.method import method, preflight
+from contract.failures import Failure, Fault
+from contract.methods import Params, Stage
+from contract.methods.distill import Distill
+from contract.methods.replace import ReplaceArchitecture
+from contract.model import Architecture
+
+
+@contextmanager
+def blaming(index: int) -> Iterator[None]:
+    """Whatever fails in here is the step's fault: the failure says so, with a pointer into the spec."""
+    try:
+        yield
+    except Failure as failure:
+        failure.at_step(index)
+        failure.errors = tuple(_within(index, fault) for fault in failure.errors) or (
+            Fault(pointer=f"/steps/{index}", code=failure.code, detail=failure.detail),
+        )
+        raise
+
+
+def _within(index: int, fault: Fault) -> Fault:
+    if fault.pointer.startswith("/steps/"):
+        return fault
+    return fault.model_copy(update={"pointer": f"/steps/{index}{fault.pointer}"})
+
+
+def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
+    """Ask every method whether it can do its step; raises the first failure, which names the step.
+
+    A step behind one that puts another network in the model's place is asked about that network, still untrained.
+    """
+    candidate = materials.original
+    for index, step in enumerate(steps):
+        with blaming(index):
+            check = preflight(step.method)
+            if check is not None:
+                check(candidate, step)
+            candidate = _replaced(candidate, step, materials)
+
+
+def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candidate:
+    if step.stage is Stage.ARCHITECTURE:
+        return method(step.method)(materials.begin(), step, Context())
+    if isinstance(step, Distill) and isinstance(step.student, Architecture):
+        other = ReplaceArchitecture(architecture=step.student)
+        return method(other.method)(materials.begin(), other, Context())
+    return candidate
