@@ -1,0 +1,1 @@
+"""Labelled images, from files nobody trusts."""

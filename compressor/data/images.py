@@ -1,0 +1,100 @@
+"""Labelled images, ready for a network: decoded and resized once, normalized batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from contract.model import Preprocessing
+
+Augment = Literal["none", "crop", "crop_flip"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images, as the network wants them."""
+
+    #: float32, (N, channels, height, width).
+    x: Tensor
+    #: int64, (N,): the index of each image's class.
+    y: Tensor
+    #: int64, (N,): where each image stands in its dataset.
+    index: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A dataset in memory.
+
+    What chance decides is a function of (seed, epoch, image), never of what was drawn before: a training that goes on
+    after an interruption sees what an uninterrupted one sees.
+    """
+
+    #: uint8 (N, channels, height, width), still to be normalized; or float32, taken as it is.
+    pixels: Tensor
+    #: int64, (N,).
+    labels: Tensor
+    preprocessing: Preprocessing
+    #: In the order of the labels; null where the file names none.
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels speak of."""
+        return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    def take(self, count: int, *, seed: int) -> "Images":
+        """At most `count` images, drawn without replacement; in the dataset's order."""
+        if count >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=_generator(seed, 0))[:count].sort().values
+        return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: Augment = "none"
+    ) -> Iterator[Batch]:
+        """All images once: in the dataset's order, or shuffled by `seed` and `epoch` where a seed is given."""
+        order = torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
+        draws = None if augment == "none" else self._draws(seed or 0, epoch)
+        for index in order.split(batch_size):
+            pixels = self.pixels[index]
+            if draws is not None:
+                pixels = _changed(pixels, draws[index], flip=augment == "crop_flip")
+            yield Batch(self.normalized(pixels), self.labels[index], index)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """The network's input: `(x / 255 - mean) / std` of uint8, anything else as float32."""
+        if pixels.dtype != torch.uint8:
+            return pixels.to(torch.float32)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) * 255 for v in (self.preprocessing.mean, self.preprocessing.std))
+        return pixels.to(torch.float32).sub_(mean).div_(std)
+
+    def _draws(self, seed: int, epoch: int) -> Tensor:
+        """(N, 3) numbers in [0, 1) for each image: the shift down, the shift right, the mirror."""
+        return torch.rand(len(self), 3, generator=_generator(seed + 1, epoch))
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    # Knuth's multiplicative hashing parts the streams of neighbouring seeds and epochs.
+    return torch.Generator().manual_seed((seed * 2_654_435_761 + epoch * 40_503 + 1) % 2**63)
+
+
+def _changed(pixels: Tensor, draws: Tensor, *, flip: bool) -> Tensor:
+    """Each image shifted by up to an eighth of its side, zeros moving in, and every other one mirrored."""
+    n, channels, height, width = pixels.shape
+    down, right = max(1, height // 8), max(1, width // 8)
+    padded = torch.nn.functional.pad(pixels, (right, right, down, down))
+    rows = (draws[:, 0] * (2 * down + 1)).long().view(n, 1) + torch.arange(height)
+    columns = (draws[:, 1] * (2 * right + 1)).long().view(n, 1) + torch.arange(width)
+    if flip:
+        columns = torch.where(draws[:, 2:3] < 0.5, columns, columns.flip(1))
+    return padded[
+        torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, channels, 1, 1),
+        rows.view(n, 1, height, 1), columns.view(n, 1, 1, width),
+    ]  # fmt: skip
