@@ -2,19 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import Connection, and_, insert, update
 
 from contract.artifact import ArtifactFile
 from contract.job import EventKind, JobState, Progress, StateReason, StepState
 from contract.report import StepReport
-from contract.value import Json
 from contract.worker import WorkerCard
 from storage.claiming import take
 from storage.columns import now, seconds_from_now
 from storage.database import Database, clock
 from storage.identity import Kind, new_id
+from storage.progress import keep_progress, tell_progress
 from storage.schema import artifacts, job_steps, jobs
-from storage.telling import keep_progress, tell_progress
 from storage.terms import STANDARD_TERMS, Terms
 from storage.transitions import change, end, held, not_canceled, requeue, tell
 from storage.values import Beat, Claim, JobEnd
@@ -37,18 +36,15 @@ class Claims:
             return take(connection, card, lease_seconds=self._terms.lease_seconds)
 
     def heartbeat(self, claim: Claim) -> Beat:
-        """Renew the lease, and tell what progress the last second's silence held back."""
+        """Renew the lease, and tell the progress that was kept but not told."""
         lease = update(jobs).where(held(claim)).values(lease_until=seconds_from_now(self._terms.lease_seconds))
         with self._database.write() as connection:
-            row = connection.execute(lease.returning(jobs)).one_or_none()
+            row = connection.execute(lease.returning(jobs.c.cancel_requested_at, jobs.c.progress_told)).one_or_none()
             if row is None:
                 return Beat(cancel_requested=False, lost=True)
-            tell_progress(connection, row)
+            if not row.progress_told:
+                tell_progress(connection, claim)
         return Beat(cancel_requested=row.cancel_requested_at is not None, lost=False)
-
-    def look(self, claim: Claim) -> Beat:
-        """What a heartbeat would bring back, without renewing the lease: one cheap read, asked twice a second."""
-        raise NotImplementedError
 
     def report_progress(self, claim: Claim, progress: Progress) -> bool:
         """Keep how far it is; told as an event at most once a second."""
@@ -72,15 +68,68 @@ class Claims:
         the claim is no longer the newest.
         """
         with self._database.write() as connection:
-            state = self._end(connection, claim, final)
+            state = _finish(connection, claim, final)
             if state is not None and final.artifacts:
-                rows = [_artifact(claim, file) for file in final.artifacts]
-                connection.execute(insert(artifacts).values(created_at=now()), rows)
+                connection.execute(insert(artifacts), [_artifact(claim, file) for file in final.artifacts])
         return state
 
     def release(self, claim: Claim) -> bool:
         """Hand the job back because the worker shuts down; the attempt is not counted."""
+        again = self._terms.ring_again_seconds
+        with self._database.write() as connection:
+            return requeue(
+                connection,
+                and_(held(claim), not_canceled()),
+                reason=StateReason.WORKER_SHUT_DOWN,
+                ring_again_seconds=again,
+                attempt=jobs.c.attempt - 1,
+            ) or end(connection, held(claim), state=JobState.CANCELED)
 
-    def requeue(self, claim: Claim) -> bool:
-        """Queue the job again after its process crashed; the attempt is counted, and it backs off as after a loss."""
-        raise NotImplementedError
+    def _step(self, claim: Claim, index: int, *, kind: EventKind, **values: Any) -> bool:
+        at = and_(job_steps.c.job_id == claim.job_id, job_steps.c.position == index)
+        with self._database.write() as connection:
+            row = change(connection, held(claim))
+            if row is None:
+                return False
+            connection.execute(update(job_steps).where(at).values(**values))
+            tell(connection, row, kind, {"step_index": index, "method": claim.spec.steps[index].method})
+        return True
+
+
+def _finish(connection: Connection, claim: Claim, final: JobEnd) -> JobState | None:
+    figures = _figures(connection, claim, final)
+    uncanceled = and_(held(claim), not_canceled())
+    if end(connection, uncanceled, state=final.state, error=final.error, **figures):
+        return final.state
+    # The flag is never taken back: what is still held here was canceled.
+    return JobState.CANCELED if end(connection, held(claim), state=JobState.CANCELED, **figures) else None
+
+
+def _figures(connection: Connection, claim: Claim, final: JobEnd) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if final.state is JobState.SUCCEEDED:
+        figures["progress"] = Progress(
+            fraction=1, step_count=len(claim.spec.steps), phase="done", eta_seconds=0, updated_at=clock(connection)
+        )
+    if final.result is not None:
+        result = final.result
+        figures |= {"report": result.report, "outcome": result.outcome}
+        figures |= {"constraints": result.constraints, "warnings": result.warnings}
+    return figures
+
+
+def _artifact(claim: Claim, file: ArtifactFile) -> dict[str, Any]:
+    return {
+        "id": new_id(Kind.ARTIFACT),
+        "job_id": claim.job_id,
+        "tenant": claim.tenant,
+        "filename": file.filename,
+        "format": file.format.value,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "verified": file.verified,
+        "fastest": file.fastest,
+        "partial": file.partial,
+        "created_at": now(),
+    }

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
+from sqlalchemy import Column, ColumnElement
+
 from contract.failures import Fault, InvalidRequest
 
 MAX_LIMIT = 100
@@ -35,10 +37,12 @@ class Window:
         if not 1 <= self.limit <= MAX_LIMIT:
             raise _fault("limit", f"The limit must lie between 1 and {MAX_LIMIT}.")
 
-    @property
-    def below(self) -> str | None:
-        """The id below which the page starts; raises `InvalidRequest` where the cursor is none of ours."""
-        return None if self.after is None else _id_in(self.after)
+    def conditions(self, ids: Column[str]) -> tuple[ColumnElement[bool], ...]:
+        """What the ids of the page meet; raises `InvalidRequest` where the cursor is none of ours."""
+        return () if self.after is None else (ids < _id_in(self.after),)
+
+
+FIRST_PAGE = Window()
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ jobs = Table(
     Column("available_at", Instant, nullable=False),
     #: Until then it must have been started once.
     Column("queue_until", Instant, nullable=False),
+    #: How long it may run, and how long it is kept after its end.
+    Column("run_seconds", Integer, nullable=False),
+    Column("keep_seconds", Integer),
     Column("started_at", Instant),
     #: Until then it must have ended, from its first start on.
     Column("deadline_at", Instant),
@@ -139,7 +142,9 @@ jobs = Table(
     Column("ring_at", Instant, nullable=False),
     Column("times_rung", Integer, nullable=False),
     Column("progress", Document[Progress](Progress)),
+    #: When progress was last told as an event, and whether that was all there was to tell.
     Column("progress_told_at", Instant),
+    Column("progress_told", Boolean, nullable=False),
     Column("report", Document[Report](Report)),
     Column("outcome", String(16)),
     Column("constraints", Document[tuple[Verdict, ...]](tuple[Verdict, ...]), nullable=False),

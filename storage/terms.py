@@ -5,6 +5,8 @@ from typing import Self
 
 from contract.settings import Settings
 
+_LONGEST_BACKOFF_SECONDS = 600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -29,3 +31,10 @@ class Terms:
             max_attempts=settings.max_attempts,
             ring_again_seconds=settings.ring_again_seconds,
         )
+
+    def backoff_after(self, attempt: int) -> float:
+        """Seconds to wait after this attempt, counted from 1, was lost."""
+        return min(self.retry_backoff_seconds * 2.0 ** min(attempt - 1, 30), _LONGEST_BACKOFF_SECONDS)
+
+
+STANDARD_TERMS = Terms()

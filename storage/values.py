@@ -45,6 +45,9 @@ class JobFilter:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+ALL_JOBS = JobFilter()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Where an earlier attempt left off."""
