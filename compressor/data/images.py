@@ -60,7 +60,9 @@ class Images:
         self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: Augment = "none"
     ) -> Iterator[Batch]:
         """All images once: in the dataset's order, or shuffled by `seed` and `epoch` where a seed is given."""
-        order = torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
+        order = (
+            torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
+        )
         draws = None if augment == "none" else self._draws(seed or 0, epoch)
         for index in order.split(batch_size):
             pixels = self.pixels[index]

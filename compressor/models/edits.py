@@ -49,7 +49,17 @@ class Remove(Value):
 Edit = Annotated[Narrow | Set | Remove, Field(discriminator="op")]
 
 #: Attributes that say how many channels a layer has.
-SIZES = ("in_channels", "out_channels", "in_features", "out_features", "groups", "num_features", "num_channels", "num_groups", "embed_dim")
+SIZES = (
+    "in_channels",
+    "out_channels",
+    "in_features",
+    "out_features",
+    "groups",
+    "num_features",
+    "num_channels",
+    "num_groups",
+    "embed_dim",
+)
 
 
 def _attributes(module: nn.Module) -> dict[str, bool | int | float | tuple[int, ...]]:
@@ -78,7 +88,9 @@ def edits_between(before: nn.Module, after: nn.Module) -> tuple[Edit, ...]:
     Modules are matched by name; a module that `after` has replaced by the identity was removed.
     """
     old = dict(before.named_modules())
-    return tuple(edit for name, module in after.named_modules() if name in old for edit in _told(name, old[name], module))
+    return tuple(
+        edit for name, module in after.named_modules() if name in old for edit in _told(name, old[name], module)
+    )
 
 
 def _told(name: str, before: nn.Module, after: nn.Module) -> Iterator[Edit]:

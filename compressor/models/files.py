@@ -1,0 +1,197 @@
+"""A candidate on disk: `model.safetensors` and `model.json`, which rebuild it without our service and without pickle."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.models import edits
+from compressor.models.architectures import build, can_be_hollow
+from compressor.models.edits import Edit, apply_edits
+from compressor.models.weights import read_safetensors
+from compressor.quantization.plan import PlanDocument, QuantizationPlan, restored
+from compressor.quantization.simulate import simulated
+from contract.failures import InvalidModel
+from contract.model import Architecture, Preprocessing
+from contract.value import Value
+
+#: Raised when older readers would misread what is written.
+VERSION = 1
+WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
+_MASK = "#mask"
+#: Rebuilt answers may differ by this part of the largest logit, since another machine may add in another order.
+_TOLERANCE = 1e-3
+
+
+class Probe(Value):
+    """What the network answers to a seeded random input, kept so that a rebuilt one can be checked."""
+
+    seed: int = 0
+    logits: tuple[float, ...]
+
+
+class Document(Value):
+    """model.json."""
+
+    format: str = "modelpress"
+    version: int = VERSION
+    #: The base that the library builds, before the edits.
+    architecture: Architecture
+    #: Versions of the libraries that built it.
+    libraries: dict[str, str]
+    preprocessing: Preprocessing
+    num_classes: int
+    classes: tuple[str, ...] | None = None
+    edits_version: int = edits.VERSION
+    edits: tuple[Edit, ...] = ()
+    #: By parameter: `zeros` where exactly the zero weights are pruned, `bits` where `NAME#mask` says which are kept.
+    masks: dict[str, str] = Field(default_factory=dict)
+    plan: PlanDocument = PlanDocument()
+    #: Names that share the tensor of another name.
+    tied: dict[str, str] = Field(default_factory=dict)
+    probe: Probe
+
+
+def write(candidate: Candidate, folder: Path) -> None:
+    """Write the candidate into `folder`; weights that have integer codes are stored as those."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = candidate.module.state_dict()
+    tied = _tied(state)
+    masks = {name: _layout(state[name], mask) for name, mask in candidate.masks.items()}
+    packed = {n + _MASK: _packed(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
+    left = {n: t.detach().cpu() for n, t in state.items() if n not in tied and n not in candidate.plan.weights}
+    tensors = left | packed | {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
+    save_file({name: tensors[name].clone().contiguous() for name in sorted(tensors)}, folder / WEIGHTS)
+    document = Document(
+        architecture=candidate.architecture,
+        libraries={name: version(name) for name in ("torch", candidate.architecture.library)},
+        preprocessing=candidate.preprocessing,
+        num_classes=candidate.num_classes,
+        classes=candidate.classes,
+        edits=candidate.edits,
+        masks=masks,
+        plan=candidate.plan.document(),
+        tied=tied,
+        probe=Probe(logits=_probed(simulated(candidate), candidate.input_shape, seed=0)),
+    )
+    (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n")
+
+
+def read(folder: Path) -> Candidate:
+    """The candidate that was written into `folder`, in eval mode.
+
+    Raises `InvalidModel` where the files are not what `write` writes, or the rebuilt network answers otherwise than
+    the one that was written.
+    """
+    document = _read_document(folder / DOCUMENT)
+    tensors = read_safetensors(folder / WEIGHTS)
+    try:
+        plan = restored(document.plan, tensors)
+        state = _state(document, tensors, plan)
+        masks = {name: _mask(state[name], tensors, name, layout) for name, layout in document.masks.items()}
+    except (KeyError, RuntimeError) as error:
+        raise InvalidModel(f"{WEIGHTS} lacks what {DOCUMENT} speaks of.") from error
+    candidate = Candidate(
+        module=_rebuilt(document, state).eval(),
+        architecture=document.architecture,
+        preprocessing=document.preprocessing,
+        num_classes=document.num_classes,
+        classes=document.classes,
+        edits=document.edits,
+        masks=masks,
+        plan=plan,
+    )
+    _check_probe(candidate, document.probe)
+    return candidate
+
+
+def load_model(folder: Path | str) -> nn.Module:
+    """The network in `folder`, on the CPU in eval mode: (N, C, H, W) float32, normalized, to (N, classes) logits.
+
+    It computes what was delivered: where the job quantized, the integers are simulated. Raises `InvalidModel`.
+    """
+    return simulated(read(Path(folder)))
+
+
+def _read_document(path: Path) -> Document:
+    try:
+        raw = json.loads(path.read_bytes())
+        if not isinstance(raw, dict) or raw.get("format") != "modelpress" or raw.get("version") != VERSION:
+            raise InvalidModel(f"{path.name} is not of a format that this version reads.")
+        return Document.model_validate(raw)
+    except (ValueError, ValidationError, OSError) as error:
+        raise InvalidModel(f"{path.name} cannot be read.") from error
+
+
+def _rebuilt(document: Document, state: dict[str, Tensor]) -> nn.Module:
+    channels = 1 if document.preprocessing.channels == "gray" else 3
+    module = build(document.architecture, in_channels=channels, device="meta")
+    if not can_be_hollow(module):
+        module = build(document.architecture, in_channels=channels)
+    apply_edits(module, document.edits)
+    try:
+        module.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise InvalidModel(f"{WEIGHTS} does not fit the network that {DOCUMENT} describes.") from error
+    return module
+
+
+def _state(document: Document, tensors: Mapping[str, Tensor], plan: QuantizationPlan) -> dict[str, Tensor]:
+    own = {name: tensor for name, tensor in tensors.items() if "#" not in name}
+    own |= {name: codes.dequantized() for name, codes in plan.weights.items()}
+    return own | {name: own[first] for name, first in document.tied.items()}
+
+
+def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names whose tensor another name has already brought."""
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    tied = {}
+    for name, tensor in state.items():
+        place = (tensor.data_ptr(), tuple(tensor.shape))
+        if tensor.numel() and first.setdefault(place, name) != name:
+            tied[name] = first[place]
+    return tied
+
+
+def _layout(weight: Tensor, mask: Tensor) -> str:
+    return "zeros" if torch.equal(weight.cpu() != 0, mask.cpu()) else "bits"
+
+
+def _packed(mask: Tensor) -> Tensor:
+    """Eight entries to a byte, the first in the lowest bit."""
+    flat = mask.cpu().flatten().to(torch.uint8)
+    padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
+    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+
+
+def _mask(weight: Tensor, tensors: Mapping[str, Tensor], name: str, layout: str) -> Tensor:
+    if layout == "zeros":
+        return weight != 0
+    bits = (tensors[name + _MASK].view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
+    return bits.flatten()[: weight.numel()].view(weight.shape).bool()
+
+
+def _probed(module: nn.Module, input_shape: tuple[int, int, int], *, seed: int) -> tuple[float, ...]:
+    """The first logits for one seeded input."""
+    training = module.training
+    x = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(seed))
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        logits = module.eval()(x.to(device)).flatten()[:16].tolist()
+    module.train(training)
+    return tuple(logits)
+
+
+def _check_probe(candidate: Candidate, probe: Probe) -> None:
+    found = torch.tensor(_probed(simulated(candidate), candidate.input_shape, seed=probe.seed))
+    kept = torch.tensor(probe.logits)
+    # Rounding to codes turns the least difference into a step of one code, so integers get room for a few.
+    tolerance = _TOLERANCE if candidate.plan.empty else 0.05
+    if found.shape != kept.shape or float((found - kept).abs().max()) > tolerance * max(1e-6, float(kept.abs().max())):
+        raise InvalidModel("The rebuilt network answers otherwise than the one that was written.")
