@@ -75,7 +75,16 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, weights_only=True, mmap=False, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise PickleNotAllowed("The .pt file holds more than tensors, and nothing uploaded is executed.") from error
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, AttributeError, OverflowError, MemoryError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise InvalidModel(f"The .pt file cannot be read: {_first_line(error)}") from error
     tensors = _unwrapped(content)
     for name, tensor in tensors.items():
@@ -167,7 +176,9 @@ def _difference(
     if extra:
         told.append(f"{_listed(extra)} unknown to the architecture")
     for name in shapes[:2]:
-        told.append(f"{name} is {list(weights[name].shape)} in the file and {list(wanted[name].shape)} in the architecture")
+        told.append(
+            f"{name} is {list(weights[name].shape)} in the file and {list(wanted[name].shape)} in the architecture"
+        )
     told += [f"{len(shapes) - 2} more of another shape"] if len(shapes) > 2 else []
     hint = _classes_hint(weights, wanted, shapes)
     return "; ".join(told) + "." + hint
