@@ -1,2 +1,1 @@
 """When and where a job runs."""
-

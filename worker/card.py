@@ -1,0 +1,82 @@
+"""What this worker has, found out without loading torch."""
+
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from contract import host
+from contract.artifact import OutputFormat
+from contract.settings import Settings
+from contract.worker import WorkerCard
+
+#: Distributions whose versions a client may want to know.
+_RUNTIMES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "torchao", "torch-pruning")
+#: What must be installed to write and prove a format.
+_NEEDED = {
+    OutputFormat.SAFETENSORS: ("torch", "safetensors"),
+    OutputFormat.ONNX: ("torch", "onnx", "onnxscript", "onnxruntime"),
+}
+#: Where control groups, version 2 and version 1, tell of a memory limit.
+_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def write_card(settings: Settings) -> WorkerCard:
+    """The card of a worker that starts now."""
+    return WorkerCard(
+        id=f"wrk_{secrets.token_hex(8)}",
+        host=socket.gethostname(),
+        version=code_version(),
+        slots=settings.slots,
+        cores=host.cores(),
+        memory_bytes=memory_bytes(),
+        instruction_set=host.instruction_set(),
+        devices=("cpu", "cuda") if cuda_is_there() else ("cpu",),
+        runtimes=_versions(_RUNTIMES),
+        outputs=tuple(output for output, needed in _NEEDED.items() if len(_versions(needed)) == len(needed)),
+    )
+
+
+def code_version() -> str:
+    """The release and a digest of the code that turns a checkpoint into a result.
+
+    Two workers with the same one compute the same from the same checkpoint.
+    """
+    digest = hashlib.sha256()
+    for package in ("contract", "compressor"):
+        for path in sorted(_folder(package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update(repr(sorted(_versions(_RUNTIMES).items())).encode())
+    return f"{metadata.version('modelpress')}+{digest.hexdigest()[:12]}"
+
+
+def cuda_is_there(environ: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> bool:
+    """Whether there is an NVIDIA device that this process may use and a torch that can."""
+    hidden = environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    found = any(devices.glob("nvidia[0-9]*"))
+    return found and not hidden and (_folder("torch") / "lib" / "libtorch_cuda.so").exists()
+
+
+def memory_bytes(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
+    """Memory that this process and its children may use."""
+    told = (path.read_text().strip() for path in limits if path.exists())
+    return min([psutil.virtual_memory().total, *(int(text) for text in told if text.isdigit())])
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    found = {name: next(iter(metadata.distributions(name=name)), None) for name in names}
+    return {name: distribution.version for name, distribution in found.items() if distribution is not None}
+
+
+def _folder(package: str) -> Path:
+    """Where a package lies; finding it does not load it."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(os.devnull)
+    return Path(spec.submodule_search_locations[0])
