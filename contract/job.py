@@ -45,6 +45,8 @@ class StateReason(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     WORKER_LOST = "worker_lost"
     WORKER_SHUT_DOWN = "worker_shut_down"
+    #: Its process died without a word; it is tried once more.
+    JOB_CRASHED = "job_crashed"
 
 
 class Progress(Value):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from contract.artifact import ArtifactFile
 from contract.job import EventKind, JobState, Progress, StateReason, StepState
@@ -46,6 +46,12 @@ class Claims:
                 tell_progress(connection, claim)
         return Beat(cancel_requested=row.cancel_requested_at is not None, lost=False)
 
+    def look(self, claim: Claim) -> Beat:
+        """What a heartbeat would bring back, without renewing the lease: one cheap read."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs.c.cancel_requested_at).where(held(claim))).one_or_none()
+        return Beat(cancel_requested=row is not None and row.cancel_requested_at is not None, lost=row is None)
+
     def report_progress(self, claim: Claim, progress: Progress) -> bool:
         """Keep how far it is; told as an event at most once a second."""
         with self._database.write() as connection:
@@ -83,6 +89,18 @@ class Claims:
                 reason=StateReason.WORKER_SHUT_DOWN,
                 ring_again_seconds=again,
                 attempt=jobs.c.attempt - 1,
+            ) or end(connection, held(claim), state=JobState.CANCELED)
+
+    def put_back(self, claim: Claim) -> bool:
+        """Queue the job again because its process crashed; the attempt is counted, and the next one waits a while."""
+        with self._database.write() as connection:
+            return requeue(
+                connection,
+                and_(held(claim), not_canceled()),
+                reason=StateReason.JOB_CRASHED,
+                ring_again_seconds=self._terms.ring_again_seconds,
+                delay_seconds=self._terms.backoff_after(claim.attempt),
+                progress=None,
             ) or end(connection, held(claim), state=JobState.CANCELED)
 
     def _step(self, claim: Claim, index: int, *, kind: EventKind, **values: Any) -> bool:
