@@ -108,7 +108,8 @@ def _worker_ready(settings: Settings, count: int) -> Callable[[], bool]:
 
 def _answer(settings: Settings, path: str) -> bytes | None:
     """What the API says; nothing where it does not, or says that it cannot."""
-    headers = {"Authorization": f"Bearer {key}" for key in sorted(settings.keys)[:1]}
+    key = next(iter(settings.keys), None)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         # A proxy that the environment names is not for this machine's own address.
         answer = httpx.get(url_of(settings) + path, headers=headers, timeout=5, trust_env=False)

@@ -122,7 +122,7 @@ class Conclusion:
             case Refused():
                 self._finish(self._failure(ending))
             case Crashed() if self.claim.attempt <= self.crashes_forgiven:
-                self._insist(lambda: self.archive.claims.requeue(self.claim))
+                self._insist(lambda: self.archive.claims.put_back(self.claim))
             case Crashed():
                 self._finish(self._failure(Refused(ending.problem)))
             case Canceled():
