@@ -1,75 +1,149 @@
-"""Content-addressed bytes, on a folder or in an S3-compatible store."""
+"""Content-addressed bytes: a row in SQL for each digest of a tenant, and a key under which a shelf holds the bytes.
 
+A key is made for one row and never used again, so that bytes whose row is gone may be deleted at any time, by anyone,
+however late: nobody can have come to need them. Rows that refer to a blob do so by foreign key, and so the database
+itself refuses to drop a blob that is needed, and to refer to one that was dropped.
+"""
+
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
+from urllib.parse import quote
 
+from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from contract.failures import ContentGone, InputCorrupt, Unavailable
+from storage.columns import seconds_from_now
 from storage.database import Database
+from storage.garbage import Garbage
+from storage.identity import new_ulid
+from storage.intake import Writer, check_room
+from storage.schema import blobs
+from storage.shelves import Shelf, room_needed, shelf_at
 from storage.values import Blob
 
+#: Between a blob's arrival and the row that refers to it.
+PIN_SECONDS = 1800
 
-class Writer:
-    """Bytes on their way in: hashed as they come, invisible until `commit`. Leaving the block without it aborts."""
-
-    size_bytes: int
-
-    def write(self, chunk: bytes) -> None:
-        """Add bytes; raises `StorageFull`."""
-        raise NotImplementedError
-
-    def commit(self, *, sha256: str | None = None, size_bytes: int | None = None) -> Blob:
-        """Make the bytes durable and visible; raises `DigestMismatch` where they are not those announced."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        """Drop the bytes; after `commit` this does nothing."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        raise NotImplementedError
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        raise NotImplementedError
+_COPY_PIECE = 1024**2
 
 
 class Blobs:
     """The blobs of every tenant, shared by digest within a tenant."""
 
+    def __init__(self, database: Database, shelf: Shelf, *, min_free_bytes: int = 0) -> None:
+        self._database = database
+        self._shelf = shelf
+        self._min_free_bytes = min_free_bytes
+
     def writer(self, tenant: str, *, expected_bytes: int = 0) -> Writer:
         """A way in; raises `StorageFull` at once where `expected_bytes` would not fit."""
-        raise NotImplementedError
+        check_room(self._shelf.inbox, wanted=expected_bytes, keep_free=self._min_free_bytes)
+        return Writer(
+            self._shelf.inbox,
+            keep_free=self._min_free_bytes,
+            place=lambda file, blob: self._place(tenant, file, blob),
+        )
 
     def add_file(self, tenant: str, path: Path) -> Blob:
-        """Keep a copy of a file."""
-        raise NotImplementedError
+        """Keep a copy of a file; raises as a writer does."""
+        with path.open("rb") as source, self.writer(tenant, expected_bytes=path.stat().st_size) as writer:
+            while piece := source.read(_COPY_PIECE):
+                writer.write(piece)
+            return writer.commit()
 
     def read(self, tenant: str, sha256: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to but without `end`, in chunks; raises `ContentGone`."""
-        raise NotImplementedError
+        """The bytes from `start` up to but without `end`, in pieces; raises `ContentGone` before the first."""
+        row = self._present(tenant, sha256)
+        return self._shelf.read(row.key, start, row.size_bytes if end is None else min(end, row.size_bytes))
 
     def local_path(self, tenant: str, sha256: str) -> Path | None:
-        """Where the bytes lie on this machine, to be only read; null where the store is remote."""
-        raise NotImplementedError
+        """The file that holds the bytes, to be read and never written; null where the store is remote.
+
+        Raises `ContentGone`.
+        """
+        return self._shelf.path(self._present(tenant, sha256).key)
 
     def copy_to(self, tenant: str, sha256: str, *, path: Path) -> None:
-        """Write the bytes to a new read-only file, checking the digest; raises `ContentGone`, `InputCorrupt`."""
-        raise NotImplementedError
+        """Write the bytes to a new read-only file; raises `InputCorrupt` where they are not those that were stored."""
+        digest = hashlib.sha256()
+        pieces = self._pieces_of_input(tenant, sha256)
+        with room_needed(), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440), "wb") as target:
+            for piece in pieces:
+                digest.update(piece)
+                target.write(piece)
+        if digest.hexdigest() != sha256:
+            raise InputCorrupt
 
     def garbage(self) -> int:
-        """Mark what nothing refers to, delete what was marked a while ago; returns how many were deleted."""
-        raise NotImplementedError
+        """Mark what nothing refers to, drop what was marked a while ago; returns how many were dropped."""
+        return Garbage(self._database, self._shelf).collect()
 
     def ping(self) -> None:
         """Raise `Unavailable` where the store does not answer."""
-        raise NotImplementedError
+        try:
+            self._shelf.size("nothing-lies-here")
+            check_room(self._shelf.inbox, wanted=0, keep_free=0)
+        except OSError as error:
+            raise Unavailable("The blob store does not answer.", retry_after=5) from error
+
+    def _pieces_of_input(self, tenant: str, sha256: str) -> Iterator[bytes]:
+        try:
+            return self.read(tenant, sha256)
+        except ContentGone as error:
+            raise InputCorrupt from error
+
+    def _present(self, tenant: str, sha256: str) -> Row[Any, Any]:
+        here = and_(blobs.c.tenant == tenant, blobs.c.sha256 == sha256, blobs.c.present)
+        with self._database.read() as connection:
+            row = connection.execute(select(blobs.c.key, blobs.c.size_bytes).where(here)).one_or_none()
+        if row is None:
+            raise ContentGone
+        return row
+
+    def _place(self, tenant: str, file: Path, blob: Blob) -> None:
+        row = self._pin(tenant, blob)
+        # The row says what should be there; a disk that lost it is given it again.
+        if row.present and self._shelf.size(row.key) == blob.size_bytes:
+            return
+        self._shelf.put(file, row.key)
+        with self._database.write() as connection:
+            arrived = update(blobs).where(blobs.c.key == row.key).values(present=True)
+            if connection.execute(arrived).rowcount != 1:
+                raise Unavailable("Storing took so long that the place was given up.", retry_after=1)
+
+    def _pin(self, tenant: str, blob: Blob) -> Row[Any, Any]:
+        try:
+            with self._database.write() as connection:
+                return _pin(connection, tenant, blob)
+        except IntegrityError:
+            # Another writer of the same bytes was first; now its row is there to be pinned.
+            with self._database.write() as connection:
+                return _pin(connection, tenant, blob)
 
 
 def open_blobs(url: str, database: Database, *, spool: Path, min_free_bytes: int = 0) -> Blobs:
-    """A store by its URL: `file:///path`, `s3://bucket/prefix` (credentials from the environment) or `memory:///`.
+    """A store by its URL: `file:///path`, or `s3://bucket/prefix` with credentials from the environment.
 
     `spool` is a local folder where bytes for a remote store are gathered and checked before they are sent.
     """
-    raise NotImplementedError
+    return Blobs(database, shelf_at(url, spool=spool), min_free_bytes=min_free_bytes)
+
+
+def _pin(connection: Connection, tenant: str, blob: Blob) -> Row[Any, Any]:
+    mine = and_(blobs.c.tenant == tenant, blobs.c.sha256 == blob.sha256)
+    pin = {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
+    pinned = update(blobs).where(mine).values(**pin).returning(blobs.c.key, blobs.c.present)
+    row = connection.execute(pinned).one_or_none()
+    if row is None:
+        fresh = {"tenant": tenant, "sha256": blob.sha256, "size_bytes": blob.size_bytes, "key": _key(tenant, blob)}
+        connection.execute(insert(blobs).values(present=False, **fresh, **pin))
+        row = connection.execute(pinned).one()
+    return row
+
+
+def _key(tenant: str, blob: Blob) -> str:
+    return f"t-{quote(tenant, safe='')}/{blob.sha256[:2]}/{blob.sha256}.{new_ulid()}"

@@ -55,7 +55,7 @@ blobs = Table(
     Column("tenant", TENANT, primary_key=True),
     Column("sha256", SHA256, primary_key=True),
     #: Where the bytes lie in the store; never used again once this row is gone.
-    Column("key", String(256), nullable=False, unique=True),
+    Column("key", String(384), nullable=False, unique=True),
     Column("size_bytes", BigInteger, nullable=False),
     #: Whether the bytes have arrived.
     Column("present", Boolean, nullable=False),
@@ -64,6 +64,9 @@ blobs = Table(
     #: Since when the keeper has found nothing that refers to it.
     Column("marked_at", Instant),
 )
+
+#: Keys in the store whose blob is gone and whose bytes are still to be deleted.
+discarded = Table("discarded", metadata, Column("key", String(384), primary_key=True))
 
 models = Table(
     "models",

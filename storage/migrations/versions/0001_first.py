@@ -29,7 +29,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop every table, those that refer to others first."""
     of_jobs = ("log_chunks", "checkpoints", "artifacts", "events", "job_labels", "job_needs", "job_inputs", "job_steps")
-    for name in ("workers", "idempotency", "rings", *of_jobs, "jobs", "datasets", "models", "blobs"):
+    for name in ("workers", "idempotency", "rings", *of_jobs, "jobs", "datasets", "models", "discarded", "blobs"):
         op.drop_table(name)
 
 
@@ -70,7 +70,7 @@ def _blobs() -> None:
         "blobs",
         _string("tenant", 64),
         _string("sha256", 64),
-        _string("key", 256),
+        _string("key", 384),
         _bytes("size_bytes"),
         _flag("present"),
         _instant("pinned_until"),
@@ -78,6 +78,7 @@ def _blobs() -> None:
         sa.PrimaryKeyConstraint("tenant", "sha256"),
         sa.UniqueConstraint("key"),
     )
+    op.create_table("discarded", _string("key", 384), sa.PrimaryKeyConstraint("key"))
 
 
 def _models() -> None:
