@@ -4,6 +4,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from contract.failures import ArchiveBomb, DatasetTooLarge, InvalidDataset, UnsafeArchive
@@ -66,10 +67,10 @@ def _check_together(entries: list[zipfile.ZipInfo]) -> None:
         raise UnsafeArchive("The archive holds two files of one name.")
     unpacked = sum(entry.file_size for entry in entries)
     packed = sum(entry.compress_size for entry in entries)
-    if unpacked > MAX_UNPACKED or unpacked > MAX_RATIO * max(packed, 1) and unpacked > MAX_FILE // 8:
+    if unpacked > MAX_UNPACKED or (unpacked > MAX_RATIO * max(packed, 1) and unpacked > MAX_FILE // 8):
         raise ArchiveBomb(f"The archive unpacks from {packed} to {unpacked} bytes.")
     spans = sorted((entry.header_offset, entry.header_offset + entry.compress_size) for entry in entries)
-    if any(end > begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)):
+    if any(end > begin for (_, end), (begin, _) in pairwise(spans)):
         raise ArchiveBomb("Files of the archive share their bytes.")
 
 

@@ -1,4 +1,4 @@
-"""A candidate on disk: `model.safetensors` and `model.json`, which rebuild it without our service and without pickle."""
+"""A candidate on disk: `model.safetensors` and `model.json`, which rebuild it without the service."""
 
 import json
 from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""The one training loop; what is learnt is an objective of it."""
