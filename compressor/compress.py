@@ -1,9 +1,31 @@
 """Applies a job's steps in order, and proves what came out."""
 
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from compressor.choice import Choice, Chooser
+from compressor.manifest import audit, listed, listed_proofs
+from compressor.materials import Materials, read_materials
+from compressor.measure.counting import count_macs, zeros
+from compressor.measure.probe import Probe, probe
+from compressor.measure.state import State, measured
+from compressor.models import files
+from compressor.notices import notices
 from compressor.order import DataInput, Desk, Inputs, ModelInput, Order, Outcome
+from compressor.pace import GUESSED_RATE, Pace, Workload, stages
+from compressor.preflight import check_steps
+from compressor.report.document import ReportDocument
+from compressor.report.page import write_reports
+from compressor.steps import WEIGHTS, Steps
+from compressor.verify import Bench
 from contract.artifact import ArtifactFile
+from contract.failures import ConstraintUnmet
+from contract.job import JobResult, Verdict
 
 __all__ = ["DataInput", "Desk", "Inputs", "ModelInput", "Order", "Outcome", "compress", "files_left"]
 
@@ -14,9 +36,122 @@ def compress(order: Order, desk: Desk) -> Outcome:
     Raises a `contract.failures.Failure` where it cannot be done, and `compressor.context.Interrupted` where the desk
     asked it to stop; the last checkpoint is then at the desk.
     """
-    raise NotImplementedError
+    torch.set_num_threads(order.threads)
+    for folder in (order.out, order.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    materials = read_materials(order)
+    check_steps(order.spec.steps, materials)
+    return _Job(order, desk, materials).run()
 
 
 def files_left(out: Path) -> tuple[ArtifactFile, ...]:
-    """What a job that failed has left in its folder, none of it proven."""
-    raise NotImplementedError
+    """What a job that failed has left in its folder, none of it what was ordered."""
+    present = sorted(path for path in out.iterdir() if path.is_file()) if out.is_dir() else []
+    return tuple(listed(path, partial=True) for path in present)
+
+
+@dataclass(frozen=True)
+class _Job:
+    order: Order
+    desk: Desk
+    materials: Materials
+
+    def run(self) -> Outcome:
+        """Measure, do the steps, prove the files."""
+        inputs, spec = self._probe(), self.order.spec
+        pace = Pace(stages(spec.steps, self._workload(GUESSED_RATE)), self.desk.progress)
+        pace.advance(0.0, "measuring the original")
+        original, rate = self._measure_original(inputs)
+        pace.expect(stages(spec.steps, self._workload(rate)))
+        pace.finish()
+        steps = Steps(
+            order=self.order,
+            desk=self.desk,
+            materials=self.materials,
+            probe=inputs,
+            original=original,
+            pace=pace,
+            keep_all=bool(spec.constraints) and spec.on_unmet == "keep_best",
+        )
+        last, reports = steps.run()
+        bench = Bench(
+            original=original,
+            probe=inputs,
+            scratch=self.order.scratch,
+            batch_size=spec.evaluation.latency.batch_size,
+            threads=spec.evaluation.latency.threads or self.order.threads,
+        )
+        choice = Chooser(
+            order=self.order,
+            bench=bench,
+            state_after=steps.state_after,
+            progress=pace.advance,
+            stop_requested=self.desk.stop_requested,
+        ).choose(last, reports)
+        return self._hand_over(choice)
+
+    def _probe(self) -> Probe:
+        m, spec = self.materials, self.order.spec
+        return probe(m.evaluation, m.calibration, input_shape=m.original.input_shape, seed=spec.seed)
+
+    def _workload(self, rate: float) -> Workload:
+        m = self.materials
+        return Workload(
+            macs=count_macs(m.original.module, m.original.input_shape).total,
+            train_images=len(m.train) if m.train else 0,
+            evaluation_images=len(m.evaluation) if m.evaluation else 0,
+            files=len(self.order.spec.outputs),
+            threads=self.order.threads,
+            rate=rate,
+        )
+
+    def _measure_original(self, inputs: Probe) -> tuple[State, float]:
+        """The original's state, and the multiply-accumulates in a second of one thread."""
+        folder = self.order.scratch / "original"
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(self.materials.original, folder)
+        began = time.monotonic()
+        state = measured(self.materials.original, folder / WEIGHTS, inputs, torch.device(self.order.device))
+        seconds = max(time.monotonic() - began, 1e-3)
+        return state, max(1.0, state.macs.total * len(inputs) / seconds / self.order.threads)
+
+    def _hand_over(self, choice: Choice) -> Outcome:
+        """Put the files and the reports into the order's folder; raises ConstraintUnmet where the job says so."""
+        spec, out = self.order.spec, self.order.out
+        refused = not choice.met and spec.on_unmet == "fail"
+        for proof in choice.proofs:
+            for path in proof.delivery.files.values():
+                shutil.move(path, out / path.name)
+        document = ReportDocument(
+            spec=spec,
+            result=self._result(choice),
+            steps=choice.steps,
+            files=listed_proofs(choice.proofs, out, partial=refused),
+        )
+        audit(document, out)
+        written = write_reports(document, out)
+        if refused:
+            raise ConstraintUnmet(_unmet(choice.verdicts))
+        return Outcome(document.result, (*document.files, *map(listed, written)))
+
+    def _result(self, choice: Choice) -> JobResult:
+        spec = self.order.spec
+        return JobResult(
+            report=choice.report,
+            outcome=("met" if choice.met else "unmet") if spec.constraints else None,
+            constraints=choice.verdicts,
+            warnings=(
+                *notices(spec, choice.report, zeros(choice.state.candidate.module), choice.proofs),
+                *(warning for step in choice.steps for warning in step.warnings),
+            ),
+        )
+
+
+def _unmet(found: Sequence[Verdict]) -> str:
+    sentences = (
+        f"{verdict.metric} ({verdict.kind} {verdict.value:g}) is "
+        + ("not measured" if verdict.actual is None else f"{verdict.actual:.4g}")
+        for verdict in found
+        if not verdict.met
+    )
+    return f"Not met: {'; '.join(sentences)}."

@@ -76,8 +76,8 @@ def _read_dataset(role: Role, data: DataInput, original: Candidate) -> Images:
 
 def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candidate:
     """The candidate with the data's class names, where the model came without and the data has one for each output."""
-    names = next((i.class_names for i in images.values() if len(i.class_names) == original.num_classes), None)
-    return original if original.classes or not names else replace(original, classes=tuple(names))
+    named = [i.class_names for i in images.values() if i.class_names and len(i.class_names) == original.num_classes]
+    return replace(original, classes=named[0]) if named and not original.classes else original
 
 
 def _teachers(

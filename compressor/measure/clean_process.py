@@ -21,7 +21,7 @@ M = TypeVar("M", bound=Message)
 
 #: What of our environment a witness needs to find the interpreter's libraries.
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-_INPUTS, _OUTPUTS = "inputs.npy", "outputs.npy"
+_INPUTS, _OUTPUTS, _TIMED = "inputs.npy", "outputs.npy", "timed.npy"
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -46,25 +46,22 @@ class CleanProcess:
 
     def answer(self, x: Tensor) -> Tensor:
         """The file's logits for inputs of shape (N, C, H, W)."""
-        self._give(x)
+        np.save(self._folder / _INPUTS, x.numpy())
         self._ask(Answer(_INPUTS, _OUTPUTS), Answered)
         return torch.from_numpy(np.load(self._folder / _OUTPUTS)).float()
 
     def prepare(self, x: Tensor) -> None:
         """Lay the batch ready whose runs will be timed, and run it once."""
-        self._give(x)
+        np.save(self._folder / _TIMED, x.numpy())
         self.time(runs=1, seconds=0, least=1)
 
     def time(self, *, runs: int, seconds: float, least: int) -> tuple[float, ...]:
         """Milliseconds of each run of the batch laid ready: up to `runs` or `seconds`, but no fewer than `least`."""
-        return tuple(self._ask(Time(_INPUTS, runs, seconds, least), Timed).milliseconds)
+        return tuple(self._ask(Time(_TIMED, runs, seconds, least), Timed).milliseconds)
 
     def peak_memory(self) -> int:
         """The process's largest resident memory so far, in bytes."""
         return self._ask(Memory(), PeakMemory).size
-
-    def _give(self, x: Tensor) -> None:
-        np.save(self._folder / _INPUTS, x.numpy())
 
     def _ask(self, question: Message, answer: type[M]) -> M:
         if self._process.stdin is None:
@@ -93,6 +90,16 @@ class CleanProcess:
         return ArtifactMismatch(f"{self._name} could not be loaded and run in a clean process: {why}")
 
 
+def _lay(files: Mapping[str, Path], folder: Path) -> str:
+    """Lay the files into the folder, unpacked as their user would; the name of the one to load."""
+    for given, path in files.items():
+        shutil.copyfile(path, folder / given)
+    main = next(iter(files))
+    if main.endswith(".zip"):
+        shutil.unpack_archive(folder / main, folder)
+    return main.removesuffix(".zip")
+
+
 @contextmanager
 def clean_process(files: Mapping[str, Path], *, scratch: Path, threads: int) -> Iterator[CleanProcess]:
     """A process that has loaded the first of `files`, which lie before it under the names given.
@@ -101,9 +108,7 @@ def clean_process(files: Mapping[str, Path], *, scratch: Path, threads: int) -> 
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="witness-") as name, tempfile.TemporaryFile("w+") as errors:
         folder = Path(name)
-        for given, path in files.items():
-            shutil.copyfile(path, folder / given)
-        main = next(iter(files))
+        main = _lay(files, folder)
         process = subprocess.Popen(
             [sys.executable, "-m", "compressor.witness", main, "--threads", str(threads)],
             cwd=folder,

@@ -46,6 +46,6 @@ def probe(evaluation: Images | None, stand_in: Images | None, *, input_shape: tu
     if evaluation is not None:
         return Probe(images=evaluation, labels=evaluation.labels)
     if stand_in is not None:
-        return Probe(images=stand_in.take(_STAND_INS, seed))
+        return Probe(images=stand_in.take(_STAND_INS, seed=seed))
     generator = torch.Generator().manual_seed(seed % 2**63)
     return Probe(images=None, noise=torch.randn(_RANDOM_INPUTS, *input_shape, generator=generator))

@@ -1,0 +1,55 @@
+"""What a client should know of a job that went well: above all, gains that are not there."""
+
+from collections.abc import Iterator, Sequence
+
+from compressor.verify import Proof
+from contract.methods import Training
+from contract.report import Notice, Report
+from contract.spec import JobSpec, UntrainedModel
+
+#: Fraction of zeros from which they are worth a word.
+_MANY_ZEROS = 0.05
+#: Latencies closer than this are the same.
+_SAME_LATENCY = 0.05
+
+
+def notices(spec: JobSpec, report: Report, zeros: float, proofs: Sequence[Proof]) -> tuple[Notice, ...]:
+    """The warnings of a whole job; `zeros` is the fraction of zero weights in what is delivered."""
+    return (*_of_model(spec, report), *_of_size(report), *_of_latency(report, zeros), *_of_host(proofs))
+
+
+def _of_model(spec: JobSpec, report: Report) -> Iterator[Notice]:
+    if report.compressed.accuracy is None:
+        detail = (
+            "The job names no evaluation data, so nothing is known of accuracy. Name a dataset under data.evaluation."
+        )
+        yield Notice(code="accuracy_not_measured", detail=detail)
+    if isinstance(spec.model, UntrainedModel) and not any(isinstance(step, Training) for step in spec.steps):
+        detail = "The model came without weights and no step trained it: its answers are those of random weights."
+        yield Notice(code="untrained_model", detail=detail)
+
+
+def _of_size(report: Report) -> Iterator[Notice]:
+    if report.ratio.size_bytes > 1:
+        before, after = report.baseline.size_bytes, report.compressed.size_bytes
+        detail = f"The file has {after:,} bytes; the model's float32 file in the same format has {before:,}."
+        yield Notice(code="larger_on_disk", detail=detail)
+
+
+def _of_latency(report: Report, zeros: float) -> Iterator[Notice]:
+    ratio = report.ratio.latency
+    if ratio is not None and ratio > 1 + _SAME_LATENCY:
+        detail = f"One batch takes {ratio:.2f} times as long as with the model's float32 file in the same runtime."
+        yield Notice(code="slower_than_baseline", detail=detail)
+    if zeros >= _MANY_ZEROS and (ratio is None or ratio > 1 - _SAME_LATENCY):
+        detail = (
+            f"{zeros:.1%} of the weights are zero, but stored and multiplied like all others: no runtime here skips "
+            "them, so neither file nor latency shrinks by them. prune_channels removes what it prunes."
+        )
+        yield Notice(code="masked_only", detail=detail)
+
+
+def _of_host(proofs: Sequence[Proof]) -> Iterator[Notice]:
+    if any(proof.verification.noisy_host for proof in proofs):
+        detail = "Other processes kept the host busy while latency was measured, so its figures may be off."
+        yield Notice(code="noisy_host", detail=detail)

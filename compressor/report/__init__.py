@@ -1,0 +1,1 @@
+"""A job's figures as files: for programs, for people, as pictures."""

@@ -1,0 +1,210 @@
+"""The truth test: every delivered file is loaded, run and measured by a clean process before it is delivered."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compressor.delivery import Delivery, deliver
+from compressor.exports.onnx import int8_macs_fraction
+from compressor.measure.accuracy import accuracy, paired_drop, top1
+from compressor.measure.clean_process import CleanProcess, clean_process
+from compressor.measure.fidelity import agreement, max_difference
+from compressor.measure.latency import Timing, time_side_by_side
+from compressor.measure.probe import Probe
+from compressor.measure.state import State
+from compressor.models import files
+from contract.artifact import Output, OutputFormat
+from contract.failures import ArtifactMismatch, ExportFailed
+from contract.report import Verification
+
+#: Of the largest logit: how far a float32 file may be from the candidate.
+FLOAT32_TOLERANCE = 1e-3
+#: Part of the images that a quantized file must put where the candidate puts them.
+LEAST_AGREEMENT = 0.98
+#: Of the largest logit: where a candidate's two best answers are closer than this, either is right. Integer kernels and
+#: their float simulation round a tie differently, and the difference goes on through the layers behind it.
+NEAR_TIE = 0.02
+#: Of the largest logit: how far a quantized file may be from the candidate on noise, on which no answer is clear.
+QUANTIZED_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a clean process found out about one file."""
+
+    size_bytes: int
+    load_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One delivery that has passed, and its baseline beside it."""
+
+    delivery: Delivery
+    verification: Verification
+    figures: Figures
+    baseline: Figures
+    #: The file's own answers to the probe, shape (inputs, classes).
+    logits: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where files are proven: against which original, on which inputs, with how many threads."""
+
+    original: State
+    probe: Probe
+    scratch: Path
+    batch_size: int
+    threads: int
+
+    def baseline(self, form: OutputFormat) -> Delivery:
+        """The original in this format, as float32; written once."""
+        return self._onnx if form is OutputFormat.ONNX else self._safetensors
+
+    @cached_property
+    def onnx_or_none(self) -> Delivery | None:
+        """The float32 ONNX file to which every format is compared; none where the original cannot be exported."""
+        try:
+            return self._onnx
+        except ExportFailed:
+            return None
+
+    @cached_property
+    def _onnx(self) -> Delivery:
+        return self._write(OutputFormat.ONNX)
+
+    @cached_property
+    def _safetensors(self) -> Delivery:
+        return self._write(OutputFormat.SAFETENSORS)
+
+    def _write(self, form: OutputFormat) -> Delivery:
+        folder = self.scratch / "baseline" / form
+        folder.mkdir(parents=True, exist_ok=True)
+        return deliver(self.original.candidate, Output(format=form, precision="float32"), folder)
+
+    @contextmanager
+    def witness(self, delivery: Delivery) -> Iterator[tuple[CleanProcess, Figures]]:
+        """A clean process that has loaded the delivery and run the batch that will be timed."""
+        with clean_process(delivery.files, scratch=self.scratch, threads=self.threads) as process:
+            process.prepare(self.probe.batch(self.batch_size))
+            size = delivery.main.stat().st_size
+            yield process, Figures(size, process.loaded.seconds, process.peak_memory())
+
+
+def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
+    """Put one delivery through the truth test.
+
+    `reference` are the candidate's own answers to the probe before it was written. Raises ArtifactMismatch where the
+    file does not compute them, or does not compute in integers what it should.
+    """
+    fraction = _check_integers(delivery)
+    with ExitStack() as open_witnesses:
+        baseline, baseline_figures = open_witnesses.enter_context(bench.witness(bench.baseline(delivery.output.format)))
+        file, figures = open_witnesses.enter_context(bench.witness(delivery))
+        logits = torch.cat([file.answer(x) for x in bench.probe.batches()])
+        check_answers(delivery, reference, logits, noise=bench.probe.images is None)
+        _check_baseline(baseline, bench)
+        third = bench.onnx_or_none if delivery.output.format is not OutputFormat.ONNX else None
+        others = [open_witnesses.enter_context(bench.witness(third))[0]] if third else []
+        timing = time_side_by_side([baseline, file, *others], batch_size=bench.batch_size, threads=bench.threads)
+    verification = _verification(bench, reference, logits, timing).model_copy(
+        update={
+            "runtime": file.loaded.runtime,
+            "int8_macs_fraction": fraction,
+            "load_seconds": figures.load_seconds,
+            "peak_memory_bytes": figures.peak_memory_bytes,
+            "ratio_to_onnx_float32": _ratio_to_onnx(delivery, timing),
+        }
+    )
+    return Proof(delivery, verification, figures, baseline_figures, logits)
+
+
+def _verification(bench: Bench, reference: Tensor, logits: Tensor, timing: Timing) -> Verification:
+    labels, (baseline, file, *_) = bench.probe.labels, timing.latencies
+    return Verification(
+        runtime=file.runtime,
+        accuracy=accuracy(logits, labels) if labels is not None else None,
+        drop=paired_drop(bench.original.logits, logits, labels) if labels is not None else None,
+        top1_agreement=agreement(reference, logits),
+        max_abs_difference=max_difference(reference, logits),
+        latency=file,
+        baseline_latency=baseline,
+        noisy_host=timing.noisy,
+    )
+
+
+def _ratio_to_onnx(delivery: Delivery, timing: Timing) -> float | None:
+    baseline, file, *others = timing.latencies
+    if delivery.output.format is OutputFormat.ONNX:
+        return file.p50_ms / baseline.p50_ms
+    return file.p50_ms / others[0].p50_ms if others else None
+
+
+def _check_integers(delivery: Delivery) -> float | None:
+    """The part of the MACs that the file does in integers; raises ArtifactMismatch where it should and does none."""
+    plan = delivery.candidate.plan
+    if delivery.output.format is not OutputFormat.ONNX:
+        if not plan.empty and files.read(delivery.main.parent).plan.document() != plan.document():
+            raise ArtifactMismatch(f"{delivery.main.name} does not hold the integers that it is said to hold.")
+        return None
+    fraction = int8_macs_fraction(delivery.main)
+    if (plan.activations or plan.dynamic) and fraction == 0:
+        raise ArtifactMismatch(
+            f"{delivery.main.name} is said to compute in integers, and computes none of its MACs so."
+        )
+    return fraction
+
+
+def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:
+    x = next(bench.probe.batches())
+    _check_float32("The baseline", bench.original.logits[: len(x)], baseline.answer(x))
+
+
+def check_answers(delivery: Delivery, reference: Tensor, found: Tensor, *, noise: bool) -> None:
+    """Raise ArtifactMismatch where a file's answers are not the candidate's, both of shape (inputs, classes)."""
+    name = delivery.main.name
+    if found.shape != reference.shape:
+        raise ArtifactMismatch(f"{name} answers with shape {tuple(found.shape)}, not {tuple(reference.shape)}.")
+    if delivery.candidate.plan.empty:
+        _check_float32(name, reference, found)
+    elif noise:
+        _check_distance(name, reference, found, QUANTIZED_TOLERANCE)
+    else:
+        _check_agreement(name, reference, found)
+
+
+def _check_float32(name: str, reference: Tensor, found: Tensor) -> None:
+    _check_distance(name, reference, found, FLOAT32_TOLERANCE)
+
+
+def _check_distance(name: str, reference: Tensor, found: Tensor, tolerance: float) -> None:
+    difference, largest = max_difference(reference, found), float(reference.abs().max())
+    # Written so that NaN does not pass.
+    if not difference <= tolerance * largest:
+        raise ArtifactMismatch(
+            f"{name} answers differently from the model it was made of: by up to {difference:.3g}, where the largest "
+            f"logit is {largest:.3g} and {tolerance:g} of it is allowed."
+        )
+
+
+def _check_agreement(name: str, reference: Tensor, found: Tensor) -> None:
+    agreed = decided_agreement(reference, found)
+    if not agreed >= LEAST_AGREEMENT or not bool(found.isfinite().all()):
+        raise ArtifactMismatch(
+            f"{name} puts only {agreed:.1%} of the images where the model puts them that it was made of; "
+            f"{LEAST_AGREEMENT:.0%} are needed."
+        )
+
+
+def decided_agreement(reference: Tensor, found: Tensor) -> float:
+    """Part of the images on which `found` gives the class of `reference`, or one that it holds for as good."""
+    chosen = reference.gather(1, top1(found).unsqueeze(1)).squeeze(1)
+    behind = reference.max(dim=1).values - chosen
+    return float((behind <= NEAR_TIE * reference.abs().max()).double().mean())
