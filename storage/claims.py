@@ -76,7 +76,7 @@ class Claims:
         with self._database.write() as connection:
             state = _finish(connection, claim, final)
             if state is not None and final.artifacts:
-                connection.execute(insert(artifacts), [_artifact(claim, file) for file in final.artifacts])
+                connection.execute(insert(artifacts).values([_artifact(claim, file) for file in final.artifacts]))
         return state
 
     def release(self, claim: Claim) -> bool:
@@ -115,25 +115,26 @@ class Claims:
 
 
 def _finish(connection: Connection, claim: Claim, final: JobEnd) -> JobState | None:
-    figures = _figures(connection, claim, final)
+    figures = _figures(final)
+    done = {"progress": _done(connection, claim)} if final.state is JobState.SUCCEEDED else {}
     uncanceled = and_(held(claim), not_canceled())
-    if end(connection, uncanceled, state=final.state, error=final.error, **figures):
+    if end(connection, uncanceled, state=final.state, error=final.error, **figures, **done):
         return final.state
     # The flag is never taken back: what is still held here was canceled.
     return JobState.CANCELED if end(connection, held(claim), state=JobState.CANCELED, **figures) else None
 
 
-def _figures(connection: Connection, claim: Claim, final: JobEnd) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    if final.state is JobState.SUCCEEDED:
-        figures["progress"] = Progress(
-            fraction=1, step_count=len(claim.spec.steps), phase="done", eta_seconds=0, updated_at=clock(connection)
-        )
-    if final.result is not None:
-        result = final.result
-        figures |= {"report": result.report, "outcome": result.outcome}
-        figures |= {"constraints": result.constraints, "warnings": result.warnings}
-    return figures
+def _figures(final: JobEnd) -> dict[str, Any]:
+    result = final.result
+    if result is None:
+        return {}
+    verdict = {"outcome": result.outcome, "constraints": result.constraints, "warnings": result.warnings}
+    return {"report": result.report, **verdict}
+
+
+def _done(connection: Connection, claim: Claim) -> Progress:
+    steps = len(claim.spec.steps)
+    return Progress(fraction=1, step_count=steps, phase="done", eta_seconds=0, updated_at=clock(connection))
 
 
 def _artifact(claim: Claim, file: ArtifactFile) -> dict[str, Any]:

@@ -1,20 +1,15 @@
 """Transactions on SQLite and PostgreSQL."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, make_url, select, text, type_coerce
-from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from contract.failures import Failure, InvalidRequest, StorageFull, Unavailable
 from storage.columns import Instant, now
 from storage.engines import postgresql_engine, sqlite_engine
+from storage.faults import failures_named
 from storage.migrations import migrate
-
-_DISK_FULL_STATE = "53100"
 
 
 class Database:
@@ -27,13 +22,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view that writes nothing; raises `Unavailable` where the database does not answer."""
-        with _failures_named(), self._reader.begin() as connection:
+        with failures_named(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction, committed at the end of the block; raises `Unavailable` or `StorageFull`."""
-        with _failures_named(), self._writer.begin() as connection:
+        with failures_named(), self._writer.begin() as connection:
             yield connection
 
     def now(self) -> datetime:
@@ -71,34 +66,6 @@ def open_database(url: str) -> Database:
     # One snapshot for all the queries of a view; a transaction that only reads cannot fail for it.
     reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return Database(reader=reader, writer=writer)
-
-
-@contextmanager
-def _failures_named() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeout as error:
-        raise Unavailable("The database is busy.", retry_after=1) from error
-    except OperationalError as error:
-        raise _failure_of(error) or error from error
-    except DataError as error:
-        raise InvalidRequest("The request holds a value that cannot be kept, such as a NUL character.") from error
-
-
-def _failure_of(error: OperationalError) -> Failure | None:
-    if isinstance(error.orig, sqlite3.Error):
-        return _failure_of_sqlite(error.orig.sqlite_errorname)
-    if getattr(error.orig, "sqlstate", None) == _DISK_FULL_STATE:
-        return StorageFull()
-    return Unavailable("The database does not answer.", retry_after=1)
-
-
-def _failure_of_sqlite(name: str) -> Failure | None:
-    if name == "SQLITE_FULL":
-        return StorageFull()
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
-        return Unavailable("The database is busy.", retry_after=1)
-    return None
 
 
 __all__ = ["Database", "clock", "migrate", "open_database"]

@@ -12,16 +12,20 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.engine import URL
 
 from storage.engines import postgresql_engine, sqlite_engine
+from storage.faults import failures_named
 
 #: The number of the lock under which processes that start at once take turns.
 _LOCK = 7_305_808_869_231_650
 
 
 def migrate(url: str) -> None:
-    """Bring the schema to the newest revision; any number of processes may do so at once."""
+    """Bring the schema to the newest revision; any number of processes may do so at once.
+
+    Raises `Unavailable` where the database does not answer.
+    """
     parsed = make_url(url)
     turn = _sqlite_turn(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql_turn(parsed)
-    with turn as connection:
+    with failures_named(), turn as connection:
         command.upgrade(configuration(connection), "head")
 
 
