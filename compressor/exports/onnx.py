@@ -32,9 +32,7 @@ _GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def export(
-    candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned"
-) -> Path:
+def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned") -> Path:
     """Write the candidate to `path`, or to `path` with `.zip` behind it where it is larger than 2 GiB.
 
     The file takes `image` (batch, C, H, W), gives `logits` (batch, classes) and bears the preprocessing and the class

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
@@ -23,6 +24,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         ours.linear.default: _linear,
         ours.dynamic_linear.default: _dynamic_linear,
         ours.add.default: _add,
+        ours.average.default: _average,
         ours.dequantize.default: _dequantize,
     }
     return dict(table)
@@ -38,9 +40,9 @@ def _quantize(x: Value, scale: float, zero_point: int) -> Value:
 
 
 def _dequantize(codes: Value, scale: Value, axis: int) -> Value:
-    if scale.shape[0] == 1:
-        return op.DequantizeLinear(codes, op.Squeeze(scale))
-    return op.DequantizeLinear(codes, scale, axis=axis)
+    # The zero points are zero, but ONNX Runtime fuses Gemm only where they are written out.
+    zeros = np.zeros(codes.shape[axis], dtype=codes.dtype.numpy())
+    return op.DequantizeLinear(codes, scale, op.Constant(value=ir.tensor(zeros)), axis=axis)
 
 
 def _scaled_bias(bias: Value, weight_scale: Value, x_scale: float) -> Value:
@@ -64,9 +66,7 @@ def _convolution(
     inputs = [x, _dequantize(codes, weight_scale, 0)]
     if bias is not None:
         inputs.append(_scaled_bias(bias, weight_scale, x_scale))
-    result = op.Conv(
-        *inputs, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation), group=groups
-    )
+    result = op.Conv(*inputs, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation), group=groups)
     return _quantize(result, scale, zero_point)
 
 
@@ -98,3 +98,8 @@ def _add(
 ) -> Value:
     del a_scale, a_zero_point, b_scale, b_zero_point  # They stand on the DequantizeLinear of the two inputs.
     return _quantize(op.Add(a, b), scale, zero_point)
+
+
+def _average(x: Value, x_scale: float, scale: float, zero_point: int) -> Value:
+    del x_scale  # It stands on the DequantizeLinear of the input.
+    return _quantize(op.GlobalAveragePool(x), scale, zero_point)

@@ -48,7 +48,8 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
     example = torch.zeros(2, *input_shape, device=_device(module))
     batch = torch.export.Dim("batch")
     modes = {child: child.training for child in module.modules()}
-    module.eval()
+    for child in modes:
+        child.training = False
     try:
         return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
     finally:

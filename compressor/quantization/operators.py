@@ -51,7 +51,7 @@ def convolution(
 ) -> Tensor:
     """A two-dimensional convolution of coded activations (N, C, H, W) that gives coded activations.
 
-    `codes` is int8 (out, in / groups, height, width), `weight_scale` float32 (out) or (1), `bias` int32 (out) in units
+    `codes` is int8 (out, in / groups, height, width), `weight_scale` float32 (out), `bias` int32 (out) in units
     of `x_scale * weight_scale`. `scale` and `zero_point` are the output's; saturation does the work of a following
     ReLU or ReLU6 whose range they span.
     """
@@ -71,7 +71,7 @@ def _multiplier(weight_scale: Tensor, x_scale: float, scale: float) -> Tensor:
 def linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None, x_scale: float) -> Tensor:
     """A linear layer on coded activations (..., in) that gives float activations (..., out).
 
-    `codes` is int8 (in, out). `bias` (out) is int32 in units of `x_scale * weight_scale`, or float32.
+    `codes` is int8 (in, out), `weight_scale` float32 (out). `bias` (out) is int32 in units of `x_scale * weight_scale`, or float32.
     """
     return _scaled(torch.matmul(_whole(x, x_scale), codes.to(torch.float32)), weight_scale * x_scale, bias)
 
@@ -86,7 +86,7 @@ def _scaled(sums: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
 def dynamic_linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
     """A linear layer that quantizes its float input (..., in) as it comes, over the range of the whole tensor.
 
-    `codes` is int8 (in, out), `bias` float32 (out). The range is ONNX's DynamicQuantizeLinear: uint8, with zero in it.
+    `codes` is int8 (in, out), `weight_scale` and `bias` float32 (out). The range is ONNX's DynamicQuantizeLinear: uint8, with zero in it.
     """
     low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
     scale = (high - low) / _TOP
@@ -109,18 +109,31 @@ def add(
 ) -> Tensor:
     """The coded sum of two coded activations of one shape."""
     part_a, part_b = _float32(a_scale) / scale, _float32(b_scale) / scale
-    fixed = zero_point - (part_a * a_zero_point + part_b * b_zero_point)
-    code_a, code_b = _whole(a, a_scale) + a_zero_point, _whole(b, b_scale) + b_zero_point
-    return _saturated(fixed + code_a * part_a + code_b * part_b - zero_point, scale, zero_point)
+    fixed = zero_point - _fused(part_a, _float32(a_zero_point), part_b * b_zero_point)
+    steps = _fused(_whole(b, b_scale) + b_zero_point, part_b, fixed)
+    return _saturated(_fused(_whole(a, a_scale) + a_zero_point, part_a, steps) - zero_point, scale, zero_point)
+
+
+def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """`a * b + c`, rounded to float32 once, as processors do it in one instruction."""
+    return (a.double() * b.to(a.device).double() + c.to(a.device).double()).float()
 
 
 def _float32(number: float) -> Tensor:
     return torch.tensor(number, dtype=torch.float32)
 
 
+@custom_op("modelpress::average", mutates_args=())
+def average(x: Tensor, x_scale: float, scale: float, zero_point: int) -> Tensor:
+    """The coded mean (N, C, 1, 1) of each channel of coded activations (N, C, H, W)."""
+    per_sum = _float32(x_scale) / (_float32(scale) * (x.shape[2] * x.shape[3]))
+    sums = _whole(x, x_scale).sum((2, 3), keepdim=True)
+    return _saturated(sums * per_sum.to(x.device), scale, zero_point)
+
+
 @custom_op("modelpress::dequantize", mutates_args=())
 def dequantize(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
-    """The float32 weight that int8 codes mean; `scale` has one entry for each slice along `axis`, or one in all."""
+    """The float32 weight that int8 codes mean; `scale` has one entry for each slice along `axis`."""
     shape = [1] * codes.dim()
     shape[axis] = -1
     return codes.to(torch.float32) * scale.reshape(shape)
@@ -170,6 +183,11 @@ def _(
     zero_point: int,
 ) -> Tensor:
     return torch.empty_like(a)
+
+
+@average.register_fake
+def _(x: Tensor, x_scale: float, scale: float, zero_point: int) -> Tensor:
+    return x.new_empty(*x.shape[:2], 1, 1)
 
 
 @dequantize.register_fake

@@ -1,0 +1,132 @@
+"""Where a network multiplies activations with parameters, and which activations are then worth coding."""
+
+import operator
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.fx import GraphModule, Node
+
+from compressor.quantization.graph import aten, only_user, parameter_name, tensor
+
+#: Operators that move values about without making new ones: codes pass through with the scale they have.
+_MOVES = {
+    aten.max_pool2d.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.chunk.default,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.squeeze.dim,
+    aten.unsqueeze.default,
+    aten.contiguous.default,
+    operator.getitem,
+}
+#: Of these, those that give several activations at once.
+_SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
+#: Operators that an integer kernel can do where all that they read is coded.
+_ARITHMETIC = {
+    aten.add.Tensor,
+    aten.cat.default,
+    aten.avg_pool2d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten.mean.dim,
+    aten.relu.default,
+    aten.hardtanh.default,
+    aten.relu6.default,
+}
+_CLAMPS_FROM_ZERO = {aten.relu.default, aten.relu6.default}
+
+
+@dataclass(frozen=True)
+class Product:
+    """An operator that multiplies an activation with a parameter."""
+
+    node: Node
+    #: Name of the weight.
+    parameter: str
+    kind: Literal["convolution", "linear", "recurrent"]
+
+    @property
+    def layer(self) -> str:
+        """Name of the module that has the weight."""
+        return self.parameter.rpartition(".")[0]
+
+
+def products(module: GraphModule) -> tuple[Product, ...]:
+    """The operators that can be quantized, in the order in which they run."""
+    return tuple(product for node in module.graph.nodes for product in _products_of(module, node))
+
+
+def _products_of(module: GraphModule, node: Node) -> tuple[Product, ...]:
+    if node.target in (aten.lstm.input, aten.gru.input):
+        weights = [p for p in node.args[2] if (t := tensor(module, p)) is not None and t.dim() == 2]  # type: ignore[union-attr]
+        return tuple(Product(node, str(parameter_name(w)), "recurrent") for w in weights)
+    name = parameter_name(node.args[1]) if len(node.args) > 1 else None
+    if name is None:
+        return ()
+    if node.target is aten.conv2d.default:
+        return (Product(node, name, "convolution"),)
+    return (Product(node, name, "linear"),) if node.target is aten.linear.default else ()
+
+
+def scaled_by(product: Product) -> Node | None:
+    """The batch normalization that does nothing but scale and shift a convolution's channels."""
+    user = only_user(product.node) if product.kind == "convolution" else None
+    return user if user is not None and user.target is aten.batch_norm.default else None
+
+
+def result(node: Node) -> Node:
+    """What a kernel that computes `node` gives: the batch normalization and the ReLU behind it come for free."""
+    for follows in (_is_batch_norm, _clamps_from_zero):
+        user = only_user(node)
+        if user is not None and follows(user):
+            node = user
+    return node
+
+
+def _is_batch_norm(node: Node) -> bool:
+    return node.target is aten.batch_norm.default
+
+
+def _clamps_from_zero(node: Node) -> bool:
+    if node.target is aten.hardtanh.default:
+        return len(node.args) > 1 and node.args[1] == 0
+    return node.target in _CLAMPS_FROM_ZERO
+
+
+def coded(module: GraphModule, parameters: Collection[str]) -> dict[Node, Node]:
+    """Which activations are coded when these weights are, and for each the one whose scale it has.
+
+    What goes into a product is coded, what comes out of a convolution, and what is made of coded activations alone, so
+    that whole chains run in integers. Linear layers give floats: what follows them mostly wants floats.
+    """
+    taken = [p for p in products(module) if p.parameter in parameters and p.kind != "recurrent"]
+    wanted = {p.node.args[0] for p in taken} | {result(p.node) for p in taken if p.kind == "convolution"}
+    owners: dict[Node, Node] = {}
+    for node in module.graph.nodes:
+        if node in owners:
+            continue
+        if node.target in _MOVES and node.args[0] in owners:
+            owners[node] = owners[node.args[0]]
+        elif node in wanted:
+            owners[node] = node
+        elif _is_arithmetic(node) and all(source in owners for source in node.all_input_nodes):
+            made = result(node) if node.target is aten.add.Tensor else node
+            owners[made] = made
+    return owners
+
+
+def _is_arithmetic(node: Node) -> bool:
+    two_tensors = node.target is not aten.add.Tensor or (len(node.all_input_nodes) == 2 and not node.kwargs)
+    return node.target in _ARITHMETIC and two_tensors
+
+
+def gives_several(node: Node) -> bool:
+    """Whether the operator gives several activations, each read by a `getitem` of its own."""
+    return node.target in _SPLITS

@@ -1,0 +1,194 @@
+"""A plan made real: the network's graph with the plan's codes in it, and integer arithmetic between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+import compressor.quantization.operators  # noqa: F401  (registers the operators)
+from compressor.quantization.codes import scaled
+from compressor.quantization.graph import aten, sites, tensor
+from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
+from compressor.quantization.products import Product, coded, gives_several, products, result, scaled_by
+
+ours = torch.ops.modelpress
+
+
+def realize(module: GraphModule, plan: QuantizationPlan) -> None:
+    """Rewrite a captured graph so that it computes what the plan means."""
+    static = frozenset(plan.weights) - plan.dynamic
+    rewriting = _Rewriting(module, plan, sites(module), coded(module, static))
+    taken = [p for p in products(module) if p.parameter in plan.weights]
+    of_node = {product.node: [p for p in taken if p.node is product.node] for product in taken}
+    for node in list(module.graph.nodes):
+        if node in of_node:
+            for product in of_node[node]:
+                rewriting.product(product)
+        elif node in rewriting.owners and node not in rewriting.gone:
+            rewriting.activation(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+@dataclass(frozen=True)
+class _Rewriting:
+    """One pass over a graph, in the order in which it runs."""
+
+    module: GraphModule
+    plan: QuantizationPlan
+    names: Mapping[Node, str]
+    owners: Mapping[Node, Node]
+    #: The code of each activation of the new graph that has one.
+    codes: dict[Node, ActivationCode] = field(default_factory=dict)
+    #: Operators that another one now does too.
+    gone: set[Node] = field(default_factory=set)
+
+    def product(self, product: Product) -> None:
+        weight = _by_channel(self.plan.weights[product.parameter])
+        if product.kind == "recurrent":
+            self._recurrent(product, weight)
+        elif product.kind == "convolution":
+            self._convolution(product, weight)
+        elif product.parameter in self.plan.dynamic:
+            self._dynamic_linear(product, weight)
+        else:
+            self._linear(product, weight)
+
+    def activation(self, node: Node) -> None:
+        if gives_several(node):
+            return
+        code = self._planned(node)
+        total = _sum_that_makes(node)
+        if total is not None and all(part in self.codes for part in total.args):
+            self._sum(total, node, code)
+        elif _averages_a_map(node) and node.args[0] in self.codes:
+            x = node.args[0]
+            args = (x, self.codes[x].scale, code.scale, code.zero_point)
+            self.codes[self._replace(node, ours.average.default, args)] = code
+        else:
+            self._insert(node, code)
+
+    def _planned(self, node: Node) -> ActivationCode:
+        return self.plan.activations[self.names[self.owners[node]]]
+
+    def _insert(self, node: Node, code: ActivationCode) -> None:
+        with self.module.graph.inserting_after(node):
+            new = self.module.graph.call_function(ours.quantize.default, (node, code.scale, code.zero_point))
+        new.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        self.codes[new] = code
+
+    def _sum(self, total: Node, made: Node, code: ActivationCode) -> None:
+        parts = [self.codes[part] for part in total.all_input_nodes]
+        scales = [number for part in (*parts, code) for number in (part.scale, part.zero_point)]
+        new = self._replace(made, ours.add.default, (*total.args, *scales))
+        self.codes[new] = code
+
+    def _convolution(self, product: Product, weight: WeightCodes) -> None:
+        x, _, bias, stride, padding, dilation, groups = _complete(
+            product.node.args, 7, (None, [1, 1], [0, 0], [1, 1], 1)
+        )
+        made = result(product.node)
+        code, x_scale = self._planned(made), self.codes[x].scale
+        factor, shift = self._affine(product, bias, weight)
+        folded, bias_codes = scaled(weight, factor, shift, x_scale)
+        constants = self._constants(product, folded.codes, folded.scale, bias_codes)
+        args = (x, *constants, stride, padding, dilation, groups, x_scale, code.scale, code.zero_point)
+        new = self._replace(made, ours.convolution.default, args)
+        self.codes[new] = code
+
+    def _affine(self, product: Product, bias: Node | None, weight: WeightCodes) -> tuple[Tensor, Tensor]:
+        """What scales a convolution's channels and what is added to them, its batch normalization included."""
+        channels = weight.codes.shape[0]
+        own = tensor(self.module, bias)
+        shift = torch.zeros(channels) if own is None else own.detach().cpu()
+        normalization = scaled_by(product)
+        if normalization is None:
+            return torch.ones(channels), shift
+        gamma, beta, mean, variance = (tensor(self.module, node) for node in normalization.args[1:5])
+        assert mean is not None and variance is not None
+        factor = torch.rsqrt(variance.detach().cpu() + float(normalization.args[7]))  # type: ignore[arg-type]
+        if gamma is not None:
+            factor = factor * gamma.detach().cpu()
+        shift = (shift - mean.detach().cpu()) * factor
+        return factor, shift if beta is None else shift + beta.detach().cpu()
+
+    def _linear(self, product: Product, weight: WeightCodes) -> None:
+        x, _, bias = _complete(product.node.args, 3, (None,))
+        x_scale = self.codes[x].scale
+        addend = tensor(self.module, bias)
+        if addend is not None and product.node.meta["val"].dim() == 2:
+            # The runtime has an integer kernel for Gemm, whose bias is int32, and for MatMul, which has none.
+            ones = torch.ones(weight.codes.shape[0])
+            weight, addend = scaled(weight, ones, addend.detach().cpu(), x_scale)
+        constants = self._constants(product, weight.codes.t().contiguous(), weight.scale, addend)
+        self._replace(product.node, ours.linear.default, (x, *constants, x_scale))
+
+    def _dynamic_linear(self, product: Product, weight: WeightCodes) -> None:
+        x, _, bias = _complete(product.node.args, 3, (None,))
+        constants = self._constants(product, weight.codes.t().contiguous(), weight.scale, tensor(self.module, bias))
+        self._replace(product.node, ours.dynamic_linear.default, (x, *constants))
+
+    def _recurrent(self, product: Product, weight: WeightCodes) -> None:
+        node = product.node
+        codes, scale, _ = self._constants(product, weight.codes, weight.scale, None)
+        with self.module.graph.inserting_before(node):
+            new = self.module.graph.call_function(ours.dequantize.default, (codes, scale, 0))
+        weights = [new if str(getattr(p, "target", "")) == product.parameter else p for p in node.args[2]]  # type: ignore[union-attr]
+        node.update_arg(2, weights)
+
+    def _constants(
+        self, product: Product, codes: Tensor, scale: Tensor, bias: Tensor | None
+    ) -> tuple[Node, Node, Node | None]:
+        """Buffers of the graph, where they can be read before the product."""
+        named = {"codes": codes, "scale": scale} | ({} if bias is None else {"bias": bias.detach()})
+        nodes = [self._buffer(f"{product.layer}_{name}", value, product.node) for name, value in named.items()]
+        return nodes[0], nodes[1], nodes[2] if bias is not None else None
+
+    def _buffer(self, name: str, value: Tensor, reader: Node) -> Node:
+        name = free = name.replace(".", "_")
+        count = 0
+        while hasattr(self.module, free):
+            count += 1
+            free = f"{name}_{count}"
+        self.module.register_buffer(free, value.to(reader.meta["val"].device))
+        with self.module.graph.inserting_before(reader):
+            return self.module.graph.get_attr(free)
+
+    def _replace(self, made: Node, operator: object, args: tuple[object, ...]) -> Node:
+        """Let `operator` make what `made` made, and what was computed on the way to it alone."""
+        graph = self.module.graph
+        with graph.inserting_before(made):
+            new = graph.call_function(operator, args)  # type: ignore[arg-type]
+        new.meta["val"] = made.meta["val"]
+        made.replace_all_uses_with(new)
+        self.gone.add(made)
+        return new
+
+
+def _by_channel(weight: WeightCodes) -> WeightCodes:
+    """The same weight with a scale for each output channel, which is the only form that kernels get."""
+    return replace(weight, scale=weight.scale.expand(weight.codes.shape[0]).contiguous(), axis=0)
+
+
+def _sum_that_makes(node: Node) -> Node | None:
+    """The addition of two activations of one shape whose result `node` is."""
+    total = node if node.target is aten.add.Tensor else node.args[0] if node.args else None
+    if not isinstance(total, Node) or total.target is not aten.add.Tensor or len(total.all_input_nodes) != 2:
+        return None
+    if result(total) is not node:
+        return None
+    a, b = (part.meta["val"].shape for part in total.all_input_nodes)
+    return total if a == b else None
+
+
+def _averages_a_map(node: Node) -> bool:
+    return node.target is aten.adaptive_avg_pool2d.default and node.args[1] in (1, [1, 1])
+
+
+def _complete(args: tuple[Any, ...], count: int, defaults: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of an operator with the defaults of those that were left out at the end."""
+    return (*args, *defaults[len(args) - count :]) if len(args) < count else args
