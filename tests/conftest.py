@@ -1,0 +1,73 @@
+"""What every folder of tests may ask for: a real database of each kind, a real Redis."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from storage.database import Database, migrate, open_database
+from tests.servers import PostgreSQL, Redis, postgresql_binaries
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A private PostgreSQL; tests that ask for it are skipped where the machine has none, but not in CI."""
+    binaries = postgresql_binaries()
+    if binaries is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have PostgreSQL")
+        pytest.skip("this machine has no PostgreSQL")
+    with PostgreSQL(binaries) as server:
+        server.execute("CREATE DATABASE migrated")
+        migrate(server.url("migrated"))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the newest schema, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "modelpress.sqlite3"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database with the newest schema."""
+    file = tmp_path / "modelpress.sqlite3"
+    shutil.copy(migrated_sqlite, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """A fresh PostgreSQL database with the newest schema."""
+    name = f"test_{uuid4().hex}"
+    postgresql.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    yield postgresql.url(name)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database with the newest schema, once on each of the two."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The same, opened."""
+    database = open_database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    """A private Redis on a unix socket."""
+    with Redis() as server:
+        yield server

