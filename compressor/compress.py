@@ -123,6 +123,7 @@ class _Job:
             for path in proof.delivery.files.values():
                 shutil.move(path, out / path.name)
         document = ReportDocument(
+            architecture=self.materials.original.architecture,
             spec=spec,
             result=self._result(choice),
             steps=choice.steps,

@@ -9,7 +9,8 @@ from compressor.candidate import Candidate
 from compressor.exports import onnx
 from compressor.models import files
 from compressor.quantization.plan import QuantizationPlan
-from contract.artifact import ArtifactFormat, Output, OutputFormat
+from contract.artifact import ArtifactFormat, OutputFormat
+from contract.spec import Output
 
 #: Formats that are made to be run; a job's figures are those of the first of them that it asks for.
 RUNNABLE = frozenset({OutputFormat.ONNX})

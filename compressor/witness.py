@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 #: From inputs of shape (N, C, H, W) to logits of shape (N, classes).
 Run = Callable[[Floats], Floats]
+#: From a file and a number of threads to what runs it.
+Open = Callable[[Path, int], Run]
 
 
 @dataclass(frozen=True)
@@ -92,39 +94,45 @@ def decode(line: str) -> Message:
     return _KINDS[fields.pop("kind")](**fields)
 
 
-def _onnx(path: Path, threads: int) -> tuple[str, Run]:
+def _onnx() -> tuple[str, Open]:
     import onnxruntime as ort  # A witness loads the one runtime that its file needs.
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return f"onnxruntime {ort.__version__}", lambda x: session.run(None, {name: x})[0]
+    def open_file(path: Path, threads: int) -> Run:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda x: session.run(None, {name: x})[0]
+
+    return f"onnxruntime {ort.__version__}", open_file
 
 
-def _torch(path: Path, threads: int) -> tuple[str, Run]:
+def _torch() -> tuple[str, Open]:
     import torch
 
     from compressor.models.files import load_model
 
-    torch.set_num_threads(threads)
-    module = load_model(path.parent).eval()
+    def open_file(path: Path, threads: int) -> Run:
+        torch.set_num_threads(threads)
+        module = load_model(path.parent).eval()
 
-    def run(x: Floats) -> Floats:
-        with torch.inference_mode():
-            logits: Floats = module(torch.from_numpy(x)).numpy()
-        return logits
+        def run(x: Floats) -> Floats:
+            with torch.inference_mode():
+                logits: Floats = module(torch.from_numpy(x)).numpy()
+            return logits
 
-    return f"torch {torch.__version__}", run
+        return run
+
+    return f"torch {torch.__version__}", open_file
 
 
 def _load(path: Path, threads: int) -> tuple[Loaded, Run]:
-    open_file = _onnx if path.suffix == ".onnx" else _torch
+    runtime, open_file = _onnx() if path.suffix == ".onnx" else _torch()
     started = time.perf_counter()
-    runtime, run = open_file(path, threads)
+    run = open_file(path, threads)
     return Loaded(runtime, time.perf_counter() - started), run
 
 

@@ -4,6 +4,7 @@ from pydantic import SerializeAsAny
 
 from contract.artifact import ArtifactFile
 from contract.job import JobResult
+from contract.model import Architecture
 from contract.report import StepReport
 from contract.spec import JobSpec
 from contract.value import Value
@@ -12,6 +13,8 @@ from contract.value import Value
 class ReportDocument(Value):
     """A job told from its spec to its files."""
 
+    #: The network that the job was given.
+    architecture: Architecture
     #: What was asked for, with every default resolved.
     spec: SerializeAsAny[JobSpec]
     result: JobResult

@@ -14,7 +14,6 @@ from compressor.report.plots import accuracy_against_size, latency_bars, points,
 from contract.artifact import ArtifactFormat
 from contract.methods import Params
 from contract.report import Measurement, Report
-from contract.spec import UntrainedModel
 
 _FILTERS: Mapping[str, Callable[[Any], str]] = {
     "bytes": words.in_bytes,
@@ -60,14 +59,13 @@ def page(document: ReportDocument) -> str:
     return environment.get_template("page.html").render(
         document=document,
         report=document.result.report,
-        title=_title(document),
+        onnx=next((file.filename for file in document.files if file.format is ArtifactFormat.ONNX), None),
+        folder=any(file.format is ArtifactFormat.SAFETENSORS for file in document.files),
         headlines=tuple(_headlines(document.result.report)),
         rows=tuple(_rows(document.result.report)),
         steps=tuple(zip(document.spec.steps, document.steps, strict=False)),
         settings=_settings,
         plots=_plots(document),
-        formats={file.format for file in document.files},
-        ArtifactFormat=ArtifactFormat,
     )
 
 
@@ -79,11 +77,6 @@ def write_reports(document: ReportDocument, out: Path) -> tuple[Path, Path]:
     return for_programs, for_people
 
 
-def _title(document: ReportDocument) -> str:
-    model = document.spec.model
-    return model.architecture.name if isinstance(model, UntrainedModel) else "Model"
-
-
 def _settings(step: Params) -> str:
     """What a step was told, without what it would have done anyway."""
     told = step.model_dump(mode="json", exclude={"method"}, exclude_defaults=True)
@@ -92,7 +85,8 @@ def _settings(step: Params) -> str:
 
 def _headlines(report: Report) -> Iterator[Headline]:
     before, after, ratio = report.baseline, report.compressed, report.ratio
-    yield Headline(*_factor(ratio.size_bytes, "smaller", "larger"), _from_to(words.in_bytes, before.size_bytes, after.size_bytes))
+    detail = _from_to(words.in_bytes, before.size_bytes, after.size_bytes)
+    yield Headline(*_factor(ratio.size_bytes, "smaller", "larger"), detail)
     if ratio.latency is not None and before.latency and after.latency:
         detail = _from_to(words.in_milliseconds, before.latency.p50_ms, after.latency.p50_ms)
         yield Headline(*_factor(ratio.latency, "faster", "slower"), detail)
@@ -126,7 +120,8 @@ def _quality_rows(report: Report) -> Iterator[Row]:
     if before.accuracy and after.accuracy and drop:
         low, high = (words.in_points(-bound) for bound in reversed(drop.ci95))
         change = f"{words.in_points(-drop.value)} pp ({low} to {high})"
-        yield Row("Top-1 accuracy", *(words.in_percent(m.value) for m in (before.accuracy, after.accuracy)), change=change)
+        was, now = before.accuracy.value, after.accuracy.value
+        yield Row("Top-1 accuracy", words.in_percent(was), words.in_percent(now), change=change)
     if before.loss is not None and after.loss is not None:
         yield Row("Cross-entropy", f"{before.loss:.3f}", f"{after.loss:.3f}", change=f"{after.loss - before.loss:+.3f}")
     if report.fidelity is not None:

@@ -73,7 +73,7 @@ def points(report: Report, methods: Sequence[str], steps: Sequence[StepReport]) 
 def accuracy_against_size(path: Sequence[Point]) -> Figure:
     """The way of the model from the original to the delivered file; smaller is to the right."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 3.5), layout="constrained")
+        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
         axes = figure.subplots()
         _draw_path(axes, path)
         _label_points(axes, path)
@@ -116,8 +116,10 @@ def _frame_sizes(axes: Axes, path: Sequence[Point]) -> None:
     axes.set_xticks(_apart(sizes))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: in_bytes(size)))
+    axes.margins(y=0.22)
+    # Room for labels lies beyond 0 and 100 %, where no gridline has a meaning.
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    axes.margins(y=0.28)
     axes.set_xlabel("size of the file, logarithmic: smaller to the right")
     axes.set_ylabel("top-1 accuracy")
 
@@ -134,7 +136,7 @@ def _apart(sizes: Sequence[int]) -> list[int]:
 def latency_bars(before: Latency, after: Latency) -> Figure:
     """p50, p90 and p99 of the two ends, side by side."""
     with rc_context(_STYLE | {"axes.grid.axis": "x"}):
-        figure = Figure(figsize=(7.2, 2.1), layout="constrained")
+        figure = Figure(figsize=(9.6, 2.0), layout="constrained")
         axes = figure.subplots()
         rows = (("original", before, _BEFORE), ("compressed", after, _ACCENT))
         for place, (_, latency, colour) in enumerate(rows):
