@@ -112,8 +112,18 @@ def _check_size(architecture: Architecture, construct: Callable[[], nn.Module]) 
         )
 
 
-def can_be_hollow(module: nn.Module) -> bool:
-    """Whether everything that the network computes with lies in its state_dict, so that it may be built on meta."""
+def build_hollow(architecture: Architecture, *, in_channels: int = 3) -> nn.Module:
+    """The network to be filled with a complete state_dict: on meta, or on the CPU where it cannot be built there."""
+    try:
+        hollow = build(architecture, in_channels=in_channels, device="meta")
+    except InvalidArchitecture:
+        # Some constructors compute with their tensors, as RegNet's does with its widths.
+        return build(architecture, in_channels=in_channels)
+    return hollow if _can_be_hollow(hollow) else build(architecture, in_channels=in_channels)
+
+
+def _can_be_hollow(module: nn.Module) -> bool:
+    """Whether everything that the network computes with lies in its state_dict."""
     parts = list(module.modules())
     kept = not any(part._non_persistent_buffers_set for part in parts)
     return kept and not any(isinstance(value, Tensor) for part in parts for value in vars(part).values())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.models import edits
-from compressor.models.architectures import build, can_be_hollow
+from compressor.models.architectures import build_hollow
 from compressor.models.edits import Edit, apply_edits
 from compressor.models.weights import read_safetensors
 from compressor.quantization.plan import PlanDocument, QuantizationPlan, restored
@@ -131,9 +131,7 @@ def _read_document(path: Path) -> Document:
 
 def _rebuilt(document: Document, state: dict[str, Tensor]) -> nn.Module:
     channels = 1 if document.preprocessing.channels == "gray" else 3
-    module = build(document.architecture, in_channels=channels, device="meta")
-    if not can_be_hollow(module):
-        module = build(document.architecture, in_channels=channels)
+    module = build_hollow(document.architecture, in_channels=channels)
     apply_edits(module, document.edits)
     try:
         module.load_state_dict(state, strict=True, assign=True)

@@ -1,0 +1,43 @@
+"""The layers of a network: which modules have weights that methods work on, and which of them patterns mean."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from contract.failures import NoLayerMatches
+
+_WEIGHTED = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention,
+)  # fmt: skip
+
+
+def weighted_modules(module: nn.Module) -> dict[str, nn.Module]:
+    """Modules with weight matrices of their own, by name: convolutions, linear and recurrent layers, attention."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, _WEIGHTED)}
+
+
+def weight_names(module: nn.Module) -> Iterator[str]:
+    """Names of a module's own weight matrices, such as `weight`, `weight_ih_l0` or `in_proj_weight`."""
+    return (name for name, own in module.named_parameters(recurse=False) if own.dim() > 1 and "weight" in name)
+
+
+def matches(name: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether patterns mean the module of this name; a pattern that names a block means all that is in it."""
+
+    def among(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, p) or fnmatchcase(name, f"{p}.*") for p in patterns)
+
+    return among(include) and not among(exclude)
+
+
+def matching(names: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
+    """The names that the patterns mean; raises `NoLayerMatches`, with the nearest names, where they mean none."""
+    found = [name for name in names if matches(name, include=include, exclude=exclude)]
+    if not found:
+        near = [close for p in include for close in get_close_matches(p, names, n=2, cutoff=0.4)]
+        hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {', '.join(names[:4])} and others."
+        raise NoLayerMatches(f"No layer matches {', '.join(include)}{' without exclude' if exclude else ''}.{hint}")
+    return found
