@@ -27,7 +27,7 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
         _choose(list(weights.values()), amount, params, earlier=[candidate.masks.get(name) for name in weights])
-    masks = {name: _settled(*weight) for name, weight in weights.items()}
+    masks = {name: _settled(*weight, earlier=candidate.masks.get(name)) for name, weight in weights.items()}
     context.record("layers", sorted({name.rpartition(".")[0] for name in weights}))
     return replace(candidate, masks={**candidate.masks, **masks})
 
@@ -83,8 +83,8 @@ def _score(weight: Tensor, mask: Tensor | None, params: PruneWeights) -> Tensor:
     return score if mask is None else score * mask.to(weight.device)
 
 
-def _settled(module: nn.Module, name: str) -> Tensor:
-    """Make torch's mask permanent, and return it."""
+def _settled(module: nn.Module, name: str, *, earlier: Tensor | None) -> Tensor:
+    """Make torch's mask permanent, and return it together with what was masked before."""
     mask: Tensor = getattr(module, f"{name}_mask").bool()
     prune.remove(module, name)
-    return mask
+    return mask if earlier is None else mask & earlier.to(mask.device)
