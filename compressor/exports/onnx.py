@@ -13,7 +13,7 @@ from typing import Literal
 import onnx
 import onnx_ir as ir
 import torch
-from onnx_ir import passes
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from compressor.candidate import Candidate
@@ -95,7 +95,7 @@ def _strip(model: ir.Model) -> None:
     """Remove every trace of the machine: exporters leave stack traces with file paths in the metadata of nodes."""
     model.doc_string = None
     model.producer_name, model.producer_version = "modelpress", None
-    passes.common.ClearMetadataAndDocStringPass()(model)
+    ClearMetadataAndDocStringPass()(model)
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         graph.metadata_props.clear()
         for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):

@@ -7,7 +7,6 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
-from torch._ops import OpOverload
 
 import compressor.quantization.operators  # noqa: F401  (registers the operators)
 
@@ -18,7 +17,7 @@ Value = Any
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What writes each of our operators, for `torch.onnx.export(custom_translation_table=...)`."""
     ours = torch.ops.modelpress
-    table: dict[OpOverload, Callable[..., Any]] = {
+    return {
         ours.quantize.default: _quantize,
         ours.convolution.default: _convolution,
         ours.linear.default: _linear,
@@ -27,7 +26,6 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         ours.average.default: _average,
         ours.dequantize.default: _dequantize,
     }
-    return dict(table)
 
 
 def _constant(value: float, kind: ir.DataType) -> Value:

@@ -71,7 +71,8 @@ def _multiplier(weight_scale: Tensor, x_scale: float, scale: float) -> Tensor:
 def linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None, x_scale: float) -> Tensor:
     """A linear layer on coded activations (..., in) that gives float activations (..., out).
 
-    `codes` is int8 (in, out), `weight_scale` float32 (out). `bias` (out) is int32 in units of `x_scale * weight_scale`, or float32.
+    `codes` is int8 (in, out), `weight_scale` float32 (out); `bias` (out) is int32 in units of `x_scale * weight_scale`,
+    or float32.
     """
     return _scaled(torch.matmul(_whole(x, x_scale), codes.to(torch.float32)), weight_scale * x_scale, bias)
 
@@ -86,7 +87,8 @@ def _scaled(sums: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
 def dynamic_linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
     """A linear layer that quantizes its float input (..., in) as it comes, over the range of the whole tensor.
 
-    `codes` is int8 (in, out), `weight_scale` and `bias` float32 (out). The range is ONNX's DynamicQuantizeLinear: uint8, with zero in it.
+    `codes` is int8 (in, out), `weight_scale` and `bias` float32 (out). The range is that of ONNX's
+    DynamicQuantizeLinear: uint8, with zero in it.
     """
     low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
     scale = (high - low) / _TOP

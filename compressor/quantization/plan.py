@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from contract.value import Value
@@ -51,8 +52,8 @@ class WeightLayout(Value):
 class PlanDocument(Value):
     """A plan without its tensors, as it is written in model.json."""
 
-    weights: dict[str, WeightLayout] = {}
-    activations: dict[str, ActivationCode] = {}
+    weights: dict[str, WeightLayout] = Field(default_factory=dict)
+    activations: dict[str, ActivationCode] = Field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
 
 

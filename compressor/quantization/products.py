@@ -96,7 +96,7 @@ def _is_batch_norm(node: Node) -> bool:
 
 def _clamps_from_zero(node: Node) -> bool:
     if node.target is aten.hardtanh.default:
-        return len(node.args) > 1 and node.args[1] == 0
+        return len(node.args) > 1 and float(node.args[1]) == 0.0  # type: ignore[arg-type]
     return node.target in _CLAMPS_FROM_ZERO
 
 

@@ -64,8 +64,8 @@ class _Rewriting:
         total = _sum_that_makes(node)
         if total is not None and all(part in self.codes for part in total.args):
             self._sum(total, node, code)
-        elif _averages_a_map(node) and node.args[0] in self.codes:
-            x = node.args[0]
+        elif _averages_a_map(node) and node.all_input_nodes[0] in self.codes:
+            x = node.all_input_nodes[0]
             args = (x, self.codes[x].scale, code.scale, code.zero_point)
             self.codes[self._replace(node, ours.average.default, args)] = code
         else:
@@ -109,7 +109,8 @@ class _Rewriting:
         if normalization is None:
             return torch.ones(channels), shift
         gamma, beta, mean, variance = (tensor(self.module, node) for node in normalization.args[1:5])
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         factor = torch.rsqrt(variance.detach().cpu() + float(normalization.args[7]))  # type: ignore[arg-type]
         if gamma is not None:
             factor = factor * gamma.detach().cpu()

@@ -1,0 +1,79 @@
+"""Which weights a quantizing step takes, and what it has to say about those that it leaves."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.layers import matching, weighted_modules
+from compressor.quantization.plan import WeightCodes
+from compressor.quantization.products import Product, products
+from contract.failures import AlreadyQuantized, NothingToQuantize
+
+#: Part of the parameters below which quantizing them changes little.
+_LITTLE = 0.05
+
+
+class Patterns(Protocol):
+    """Params that choose layers by name."""
+
+    @property
+    def include(self) -> Sequence[str]: ...
+    @property
+    def exclude(self) -> Sequence[str]: ...
+
+
+def check(module: nn.Module, patterns: Patterns, *, kinds: tuple[type[nn.Module], ...], method: str) -> None:
+    """Say within milliseconds what `selected` would say, as far as the modules' classes tell it."""
+    names = [name for name, part in weighted_modules(module).items() if isinstance(part, kinds)]
+    if not names:
+        raise NothingToQuantize(f"{method} finds no layer of a kind that it quantizes.")
+    matching(names, include=patterns.include, exclude=patterns.exclude)
+
+
+def selected(
+    candidate: Candidate, graph: GraphModule, patterns: Patterns, *, kinds: frozenset[str]
+) -> tuple[Product, ...]:
+    """The products of these kinds whose layers the patterns mean, in the order in which they run.
+
+    Raises NothingToQuantize, NoLayerMatches, and AlreadyQuantized where an earlier step has given one its codes.
+    """
+    found = [product for product in products(graph) if product.kind in kinds]
+    if not found:
+        raise NothingToQuantize("No layer of a kind that can be quantized is reached from the input.")
+    names = list(dict.fromkeys(product.layer for product in found))
+    wanted = set(matching(names, include=patterns.include, exclude=patterns.exclude))
+    for product in found:
+        if product.layer in wanted and product.parameter in candidate.plan.weights:
+            raise AlreadyQuantized(f"{product.layer} has its codes from an earlier step.", layer=product.layer)
+    return tuple(product for product in found if product.layer in wanted)
+
+
+def replace_weights(module: nn.Module, codes: dict[str, WeightCodes]) -> None:
+    """Let the module's own weights be what the codes mean."""
+    with torch.no_grad():
+        for name, weight in codes.items():
+            module.get_parameter(name).copy_(weight.dequantized())
+
+
+def report(candidate: Candidate, codes: dict[str, WeightCodes], context: Context) -> None:
+    """Record which layers got codes, and warn where they are few or some were left alone."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in codes))
+    share = sum(weight.codes.numel() for weight in codes.values()) / _parameters(candidate.module)
+    context.record("layers", list(layers))
+    context.record("share_of_parameters", round(share, 6))
+    context.record("weight_bits", max(weight.bits for weight in codes.values()))
+    if share < _LITTLE:
+        context.notice(
+            "little_to_quantize",
+            f"Only {share:.2%} of the parameters are quantized: those of {', '.join(layers[:4])}"
+            f"{' and others' if len(layers) > 4 else ''}.",
+        )
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
