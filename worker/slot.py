@@ -82,7 +82,7 @@ class Slot:
     def close(self) -> None:
         """End the spare; where the worker shuts down, say so."""
         self._spare.close()
-        if self._board.stopping():
+        if self._board.stopping() and self._number == 0:
             with contextlib.suppress(Unavailable):
                 self._workers.leave(self._card.id)
 
@@ -112,12 +112,14 @@ class Slot:
             raise SystemExit
 
     def _announce(self) -> None:
+        """The first slot speaks for the worker, whose card is one row."""
         while not self._stopping():
             try:
                 if not self._ready.is_set():
                     migrate(self._settings.database)
                     self._ready.set()
-                self._workers.announce(self._card, busy=self._board.busy())
+                if self._number == 0:
+                    self._workers.announce(self._card, busy=self._board.busy())
                 time.sleep(ANNOUNCE_SECONDS)
             except Unavailable as failure:
                 logger.warning("not announced: %s", failure)
