@@ -28,6 +28,7 @@ def names(library: str) -> frozenset[str]:
     if library == "torchvision":
         models = torchvision().models
         return frozenset(models.list_models(module=models))
+    torchvision()  # Which timm imports, and which may need its operators declared.
     import timm  # Half a second that torchvision's networks need not wait for.
 
     return frozenset(timm.list_models())
