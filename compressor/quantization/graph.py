@@ -36,6 +36,9 @@ def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
     """
     captured = exported(module, input_shape).module(check_guards=False)
     assert isinstance(captured, GraphModule)
+    # Torch lets neither mode be set, but the graph has one only, and whoever runs a network sets eval mode first.
+    for refusal in ("train", "eval"):
+        vars(captured).pop(refusal, None)
     _write_anew(captured)
     _drop_identities(captured)
     captured.recompile()
