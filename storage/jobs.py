@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, select
 
 from contract.artifact import Artifact
 from contract.failures import InUse, InvalidState, NotFound
@@ -50,6 +50,13 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(window.limit + 1)).all()
             return Page.of(assembly.assemble(connection, rows, live_seconds=self._terms.live_seconds), window)
+
+    def count_by_state(self) -> dict[JobState, int]:
+        """How many jobs of all tenants stand in each state."""
+        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        with self._database.read() as connection:
+            found = dict(connection.execute(query).tuples().all())
+        return {state: found.get(state.value, 0) for state in JobState}
 
     def artifact(self, tenant: str, job_id: str, *, filename: str) -> Artifact:
         """One file of a job; raises `NotFound`."""
