@@ -99,7 +99,7 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     parts = {part for entry in entries for part in PurePosixPath(entry.filename).parts}
-    if parts & {"constants.pkl", "code", ".data", "archive_format"}:
+    if parts & {"constants.pkl", "code", "extern_modules", "archive_format"}:
         raise ExecutableModelNotAllowed
     if len(entries) > 2 * MAX_TENSORS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InvalidModel("The .pt file is packed as torch.save does not pack.")

@@ -1,0 +1,69 @@
+"""One watcher for all who wait for news of a job, in place of a query each."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from starlette.concurrency import run_in_threadpool
+
+from contract.failures import Unavailable
+from storage.events import Events
+
+_EVERY_SECONDS = 0.25
+
+
+class Watcher:
+    """Looks for new events every 250 ms while somebody waits, and wakes all who do."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._watched: Counter[str] = Counter()
+        self._newest: dict[str, int | None] = {}
+        self._news = asyncio.Condition()
+        self._somebody = asyncio.Event()
+
+    @contextmanager
+    def watching(self, job_id: str) -> Iterator[None]:
+        """Within this block the job is looked at."""
+        self._watched[job_id] += 1
+        self._somebody.set()
+        try:
+            yield
+        finally:
+            self._watched[job_id] -= 1
+            if not self._watched[job_id]:
+                del self._watched[job_id]
+                self._newest.pop(job_id, None)
+
+    async def wait(self, job_id: str, *, past: int, seconds: float) -> None:
+        """Return when the job has an event past this number, is gone, or the time is over."""
+
+        def has_news() -> bool:
+            newest = self._newest.get(job_id, past)
+            return newest is None or newest > past
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(has_news)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await self._somebody.wait()
+            if self._watched:
+                await self._look()
+                await asyncio.sleep(_EVERY_SECONDS)
+            else:
+                self._somebody.clear()
+
+    async def _look(self) -> None:
+        watched = list(self._watched)
+        try:
+            found = await run_in_threadpool(self._events.newest, watched)
+        except Unavailable:
+            # Whoever waits keeps waiting; the next look may succeed.
+            return
+        self._newest = {job_id: found.get(job_id) for job_id in watched}
+        async with self._news:
+            self._news.notify_all()
