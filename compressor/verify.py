@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.delivery import Delivery, deliver
-from compressor.exports.onnx import int8_macs_fraction
+from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.measure.accuracy import accuracy, paired_drop, top1
 from compressor.measure.clean_process import CleanProcess, clean_process
 from compressor.measure.fidelity import agreement, max_difference

@@ -97,13 +97,16 @@ def decode(line: str) -> Message:
 def _onnx() -> tuple[str, Open]:
     import onnxruntime as ort  # A witness loads the one runtime that its file needs.
 
+    from compressor.exports.onnx_zip import graph_file
+
     def open_file(path: Path, threads: int) -> Run:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with graph_file(path) as graph:
+            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda x: session.run(None, {name: x})[0]
 
@@ -130,7 +133,7 @@ def _torch() -> tuple[str, Open]:
 
 
 def _load(path: Path, threads: int) -> tuple[Loaded, Run]:
-    runtime, open_file = _onnx() if path.suffix == ".onnx" else _torch()
+    runtime, open_file = _onnx() if path.suffix in (".onnx", ".zip") else _torch()
     started = time.perf_counter()
     run = open_file(path, threads)
     return Loaded(runtime, time.perf_counter() - started), run

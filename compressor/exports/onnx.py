@@ -2,12 +2,11 @@
 
 import json
 import logging
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import onnx
@@ -17,6 +16,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from compressor.candidate import Candidate
+from compressor.exports import onnx_zip
 from compressor.exports.onnx_operators import translations
 from compressor.quantization.graph import exported
 from compressor.quantization.simulate import simulated
@@ -28,8 +28,6 @@ OPSET = 20
 FORMAT_VERSION = "1"
 #: A protobuf message ends at 2 GiB; what is near it has its weights in a file beside the graph.
 _LARGEST_MESSAGE = 2**31 - 2**24
-_GRAPH, _WEIGHTS = "model.onnx", "model.onnx.data"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned") -> Path:
@@ -57,6 +55,7 @@ def _translated(module: nn.Module, input_shape: tuple[int, int, int]) -> ir.Mode
                 opset_version=OPSET,
                 input_names=["image"],
                 output_names=["logits"],
+                dynamic_shapes={"image": {0: "batch"}},
                 custom_translation_table=translations(),
                 verbose=False,
             )
@@ -122,22 +121,12 @@ def _write(model: ir.Model, path: Path) -> None:
 
 
 def _write_zip(model: ir.Model, path: Path) -> Path:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        graph = Path(folder, _GRAPH)
-        ir.save(model, graph, external_data=_WEIGHTS)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        graph = Path(folder, onnx_zip.GRAPH)
+        ir.save(model, graph, external_data=onnx_zip.WEIGHTS)
         _check(graph)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for name in (_GRAPH, _WEIGHTS):
-                with Path(folder, name).open("rb") as source, archive.open(_entry(name), "w", force_zip64=True) as sink:
-                    while chunk := source.read(2**20):
-                        sink.write(chunk)
+        onnx_zip.pack(Path(folder), path)
     return path
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-    entry.external_attr = 0o644 << 16
-    return entry
 
 
 def _check(model: onnx.ModelProto | Path) -> None:
