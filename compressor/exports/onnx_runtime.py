@@ -1,0 +1,91 @@
+"""What ONNX Runtime makes of a file."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from compressor.exports.onnx_zip import graph_file
+
+_CONVOLUTIONS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
+_RECURRENT = {"LSTM", "GRU"}
+_INTEGER = {
+    "QLinearConv",
+    "ConvInteger",
+    "QGemm",
+    "QLinearMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+}
+_MATRIX_PRODUCTS = (_INTEGER - _CONVOLUTIONS) | {"Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Einsum"}
+
+Shape = tuple[int, ...]
+
+
+def int8_macs_fraction(path: Path) -> float:
+    """The part of the multiply-accumulates that ONNX Runtime's optimized graph does in integers, between 0 and 1.
+
+    Counted while the graph answers one image on the CPU, since only the runtime knows what it has fused.
+    """
+    runs = [run for run in _runs(path) if run.macs]
+    total = sum(run.macs for run in runs)
+    return sum(run.macs for run in runs if run.operator in _INTEGER) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One operator, run once."""
+
+    operator: str
+    inputs: tuple[Shape, ...]
+    output: Shape
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; zero for operators that do not multiply one activation with many others."""
+        if self.operator in _CONVOLUTIONS:
+            kernel = next(shape for shape in self.inputs[1:] if len(shape) == len(self.output))
+            return math.prod(self.output) * math.prod(kernel[1:])
+        if self.operator in _MATRIX_PRODUCTS:
+            return math.prod(self.output) * self.inputs[0][-1]
+        if self.operator in _RECURRENT:
+            sequence, batch, _ = self.inputs[0]
+            return sequence * batch * sum(math.prod(shape) for shape in self.inputs[1:3])
+        return 0
+
+
+def _runs(path: Path) -> Iterator[_Run]:
+    with TemporaryDirectory() as folder, graph_file(path) as graph:
+        for event in json.loads(_profile(graph, Path(folder)).read_bytes()):
+            if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
+                yield _run(event["args"])
+
+
+def _profile(graph: Path, folder: Path) -> Path:
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "run")
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    # Weights that a kernel has packed for itself have no shape in the profile any more.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    image = session.get_inputs()[0]
+    session.run(None, {image.name: np.zeros((1, *image.shape[1:]), np.float32)})
+    return Path(session.end_profiling())
+
+
+def _run(args: Mapping[str, Any]) -> _Run:
+    """An event's operator and shapes; each input and output stands there as `{type: shape}`."""
+    inputs, outputs = (
+        tuple(tuple(shape) for tensor in args[key] for shape in tensor.values())
+        for key in ("input_type_shape", "output_type_shape")
+    )
+    return _Run(str(args["op_name"]), inputs, outputs[0] if outputs else ())
