@@ -9,7 +9,8 @@ from contract.spec import JobSpec, UntrainedModel
 
 #: Fraction of zeros from which they are worth a word.
 _MANY_ZEROS = 0.05
-#: Latencies closer than this are the same.
+#: Sizes and latencies closer than this are the same.
+_SAME_SIZE = 0.005
 _SAME_LATENCY = 0.05
 
 
@@ -30,7 +31,7 @@ def _of_model(spec: JobSpec, report: Report) -> Iterator[Notice]:
 
 
 def _of_size(report: Report) -> Iterator[Notice]:
-    if report.ratio.size_bytes > 1:
+    if report.ratio.size_bytes > 1 + _SAME_SIZE:
         before, after = report.baseline.size_bytes, report.compressed.size_bytes
         detail = f"The file has {after:,} bytes; the model's float32 file in the same format has {before:,}."
         yield Notice(code="larger_on_disk", detail=detail)
