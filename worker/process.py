@@ -71,7 +71,7 @@ class RunnerProcess:
     def __init__(self, popen: subprocess.Popen[bytes], folder: Folder, *, pipes: Pipes, others: set[Process]) -> None:
         self._popen = popen
         self._pipes = pipes
-        #: Descendants of this process that were there before and are none of the runner's.
+        #: Children of this process that were there before; they and theirs are none of the runner's.
         self._others = others
         self._killing = threading.Lock()
         self.folder = folder
@@ -83,7 +83,7 @@ class RunnerProcess:
     @classmethod
     def start(cls, recipe: Recipe) -> "RunnerProcess":
         """Start a runner; it loads torch and waits for its assignment."""
-        others = _descendants()
+        others = _children()
         folder = Folder.make(recipe.scratch)
         (orders, our_orders), (our_words, words), (our_log, log) = os.pipe(), os.pipe(), os.pipe()
         popen = subprocess.Popen(
@@ -130,7 +130,8 @@ class RunnerProcess:
 
     def family(self) -> list[Process]:
         """The runner and all that it started, orphans among them where this process adopts them."""
-        return list(_descendants() - self._others)
+        mine = _children() - self._others
+        return [process for child in mine for process in (child, *_below(child))]
 
     def kill_all(self) -> None:
         """Kill the runner and whatever is left of what it started; returns when all of it is gone."""
@@ -151,8 +152,15 @@ class RunnerProcess:
         self.folder.remove()
 
 
-def _descendants() -> set[Process]:
-    return set(Process().children(recursive=True))
+def _children() -> set[Process]:
+    return set(Process().children())
+
+
+def _below(process: Process) -> list[Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _kill(process: Process) -> None:

@@ -16,10 +16,10 @@ def settings_at(folder: Path, **more: object) -> Settings:
         "redis_url": None,
         "database_url": None,
         "blob_url": None,
-        "lease_seconds": 3,
+        "lease_seconds": 2,
         "heartbeat_seconds": 0.3,
         "retry_backoff_seconds": 0,
-        "release_seconds": 5,
+        "release_seconds": 2,
         "warm_spare": False,
         "min_free_bytes": 0,
     }

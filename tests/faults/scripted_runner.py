@@ -130,7 +130,7 @@ def print_much(assignment: Assignment) -> None:
 
 def print_paths(assignment: Assignment) -> None:
     """What a stack trace would show of the machine."""
-    os.write(2, f"{os.getcwd()}/tmp {sys.prefix}/lib {os.__file__}\n".encode())
+    os.write(2, f"{Path.cwd()}/tmp {sys.prefix}/lib {os.__file__}\n".encode())
     finish(assignment)
 
 

@@ -13,6 +13,7 @@ from contract.job import JobState
 from storage.logs import LOG_CAP_BYTES
 from tests.deadline import until
 from tests.faults.bench import TENANT, WEIGHTS, Bench
+from tests.faults.conftest import settings_at
 from worker import sandbox
 
 
@@ -146,3 +147,44 @@ def test_nothing_of_a_job_stays_in_the_scratch_folder(bench: Bench) -> None:
     bench.run("finish")
     # Then
     assert list((bench.settings.scratch / "jobs").iterdir()) == []
+
+
+def test_no_job_is_started_more_often_than_it_may_be(tmp_path: Path) -> None:
+    # Given a job whose worker is lost each time
+    bench = Bench(settings_at(tmp_path, lease_seconds=0.2))
+    job = bench.submit("finish")
+    for _ in range(bench.settings.max_attempts):
+        bench.claim()
+        until(lambda: bench.upkeep.reap() == 1)
+    # When all attempts are used up / Then it has failed by name, and nobody gets it any more
+    failed = bench.job(job)
+    assert failed.state is JobState.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "worker_lost"
+    assert bench.claims.claim(bench.card) is None
+    bench.close()
+
+
+def test_a_claim_whose_lease_runs_out_kills_its_runner(tmp_path: Path) -> None:
+    # Given a supervisor that renews its lease too late
+    bench = Bench(settings_at(tmp_path, lease_seconds=1, heartbeat_seconds=60))
+    job = bench.submit("sleep")
+    # When it carries out a job / Then it ends it before another worker may begin, and writes nothing
+    bench.supervisor.carry_out(bench.claim())
+    assert bench.job(job).state is JobState.RUNNING
+    assert psutil.Process().children(recursive=True) == []
+    bench.close()
+
+
+def test_the_runner_gets_no_credentials_and_has_limits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given credentials in the worker's environment
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@host/db")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    # When a job tells its environment
+    told = bench.artifact(bench.run("tell_environment")).decode()
+    # Then they are not in it, nor is anything of this house's own settings
+    assert "secret" not in told
+    assert "MODELPRESS" not in told
+    assert "NoNewPrivs:\t1" in told
+    assert "HF_HUB_OFFLINE=1" in told
+    assert "OMP_NUM_THREADS=1" in told
