@@ -11,7 +11,7 @@ from contract.model import Model
 from contract.spec import JobSpec
 from contract.worker import WorkerCard
 from storage import catalogue, requirements
-from storage.columns import now, seconds_from_now
+from storage.columns import microseconds, now, seconds_from_now
 from storage.schema import checkpoints, datasets, job_needs, jobs, models
 from storage.transitions import tell
 from storage.values import Checkpoint, Claim
@@ -27,7 +27,7 @@ def take(connection: Connection, card: WorkerCard, *, lease_seconds: float) -> C
         "attempt": jobs.c.attempt + 1,
         "lease_until": seconds_from_now(lease_seconds),
         "started_at": func.coalesce(jobs.c.started_at, now()),
-        "deadline_at": func.coalesce(jobs.c.deadline_at, now() + jobs.c.run_seconds * 1_000_000),
+        "deadline_at": func.coalesce(jobs.c.deadline_at, now() + microseconds(jobs.c.run_seconds)),
         "last_event": jobs.c.last_event + 1,
     }
     best = and_(jobs.c.id == _best(card), jobs.c.state == JobState.QUEUED)

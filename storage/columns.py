@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import BigInteger, ColumnElement, Dialect, Text, TypeDecorator
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Text, TypeDecorator, cast
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
@@ -69,3 +69,8 @@ def _now_on_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
 def seconds_from_now(seconds: float) -> ColumnElement[int]:
     """The database's clock so much later; earlier where negative."""
     return now() + round(seconds * 1_000_000)
+
+
+def microseconds(seconds: ColumnElement[int]) -> ColumnElement[int]:
+    """A column of whole seconds, to be added to an instant."""
+    return cast(seconds, BigInteger) * 1_000_000

@@ -22,6 +22,9 @@ def failures_named() -> Iterator[None]:
     except OperationalError as error:
         raise _failure_of(error) or error from error
     except DataError as error:
+        # A number out of its column's bounds, say, is our own mistake; the driver's refusal bears no SQLSTATE.
+        if getattr(error.orig, "sqlstate", None) is not None:
+            raise
         raise InvalidRequest("The request holds a value that cannot be kept, such as a NUL character.") from error
 
 

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, fun
 from contract.artifact import Artifact
 from contract.failures import InUse, InvalidState, NotFound
 from contract.job import MAY_FOLLOW, EventKind, Job, JobState
-from storage import assembly
+from contract.spec import JobSpec
+from storage import assembly, requirements
 from storage.columns import now
 from storage.database import Database
 from storage.idempotency import Reply, conclude
@@ -50,6 +51,11 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(window.limit + 1)).all()
             return Page.of(assembly.assemble(connection, rows, live_seconds=self._terms.live_seconds), window)
+
+    def check_inputs(self, tenant: str, spec: JobSpec) -> None:
+        """Raise what `add` would raise for the resources that the spec names."""
+        with self._database.write() as connection:
+            requirements.hold_inputs(connection, tenant, spec)
 
     def count_by_state(self) -> dict[JobState, int]:
         """How many jobs of all tenants stand in each state."""

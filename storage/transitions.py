@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, upd
 from contract.failures import Problem
 from contract.job import EventKind, JobState, StateReason, StepState
 from contract.value import Json
-from storage.columns import now, seconds_from_now
+from storage.columns import microseconds, now, seconds_from_now
 from storage.schema import checkpoints, events, job_steps, jobs, rings
 from storage.values import Claim
 
@@ -57,7 +57,7 @@ def end(
     **values: Any,
 ) -> bool:
     """End the one job that meets the condition; false where there is none."""
-    expires_at = now() + jobs.c.keep_seconds * 1_000_000
+    expires_at = now() + microseconds(jobs.c.keep_seconds)
     done = {"finished_at": now(), "expires_at": expires_at, "lease_until": None, "worker_id": None, "reason": None}
     row = change(connection, where, state=state.value, error=error, **done, **values)
     if row is None:
