@@ -46,3 +46,9 @@ class Artifact(ArtifactFile):
     id: str
     created_at: Instant
     links: Links = Field(default_factory=dict)
+
+
+class ArtifactList(Value):
+    """Every file of a job."""
+
+    data: tuple[Artifact, ...]

@@ -146,6 +146,11 @@ class EventKind(StrEnum):
     FAILED = "job.failed"
     CANCELED = "job.canceled"
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows it."""
+        return self in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELED)
+
 
 class Event(Value):
     """One line of a job's log of changes, numbered from 1."""

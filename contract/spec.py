@@ -1,7 +1,9 @@
 """A job spec: which model, which data, which steps, and what must hold at the end."""
 
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     Step = Params
 else:
     #: One step: the params of a method, told apart by `method`.
-    Step = Annotated[Union[tuple(METHODS.values())], Field(discriminator="method")]
+    Step = Annotated[reduce(or_, METHODS.values()), Field(discriminator="method")]
 
 ModelId = Annotated[str, Field(pattern=r"^mdl_[0-9A-HJKMNP-TV-Z]{26}$")]
 DatasetId = Annotated[str, Field(pattern=r"^dat_[0-9A-HJKMNP-TV-Z]{26}$")]

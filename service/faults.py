@@ -24,9 +24,9 @@ def pointer_to(error: Mapping[str, Any], body: Any) -> str:
     parts: list[str] = []
     here = body
     for part in location:
-        if isinstance(here, Mapping) and part in here:
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+        if (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
             here = here[part]
         elif not (part == location[-1] and error["type"] in ("missing", "extra_forbidden")) and body is not None:
             continue

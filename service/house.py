@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from contract.settings import Settings
+from service.bell import Bell
 from service.keeper import Keeper
 from service.metrics import Metrics
 from service.watcher import Watcher
@@ -38,6 +39,7 @@ class House:
     workforce: Workforce
     watcher: Watcher
     keeper: Keeper
+    bell: Bell
     metrics: Metrics
 
 

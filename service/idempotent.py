@@ -77,7 +77,9 @@ def answer_once(
         raise
 
 
-def conclude_with(idempotency: Idempotency, act: Callable[[], R], answer: Callable[[R], Answer]) -> Callable[[Reply[R] | None], R]:
+def conclude_with(
+    idempotency: Idempotency, act: Callable[[], R], answer: Callable[[R], Answer]
+) -> Callable[[Reply[R] | None], R]:
     """For writes that cannot keep a reply in their own transaction: they are such that repeating them does no harm."""
 
     def acted(reply: Reply[R] | None) -> R:

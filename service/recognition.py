@@ -1,4 +1,4 @@
-"""What uploaded bytes are, by their first bytes and their directory; nothing is parsed beyond that, nothing executed."""
+"""What uploaded bytes are, by their first bytes and their directory; nothing beyond is parsed, nothing is executed."""
 
 import zipfile
 from pathlib import PurePosixPath
@@ -14,19 +14,30 @@ BEGINNING = 512
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 _NAMES = {
-    b"\x1f\x8b": "gzip", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"Rar!": "RAR", b"\x89HDF": "HDF5", b"\x93NUMPY": "npy", b"\x7fELF": "a program", b"MZ": "a program", b"ZF": "joblib",
-}  # fmt: skip
+    b"\x1f\x8b": "gzip",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"Rar!": "RAR",
+    b"\x89HDF": "HDF5",
+    b"\x93NUMPY": "npy",
+    b"\x7fELF": "a program",
+    b"MZ": "a program",
+    b"ZF": "joblib",
+}
 _TAR_AT, _TAR = 257, b"ustar"
 #: Parts that only programs have: TorchScript, torch.package, torch.export.
-_EXECUTABLE = frozenset({"constants.pkl", "code", "extern_modules", "archive_format", "serialized_exported_program.json"})
+_EXECUTABLE = frozenset(
+    {"constants.pkl", "code", "extern_modules", "archive_format", "serialized_exported_program.json"}
+)
 
 Format = ModelFormat | DatasetFormat
 
 
 def check_beginning(beginning: bytes, format: Format) -> None:
     """Refuse what cannot be of this format; raises `PickleNotAllowed` or `UnsupportedFormat`."""
-    if beginning.startswith(_PICKLE) or beginning[:1] in (b"(", b"c") and format is ModelFormat.PT:
+    if beginning.startswith(_PICKLE) or (beginning[:1] in (b"(", b"c") and format is ModelFormat.PT):
         raise PickleNotAllowed
     name = next((name for magic, name in _NAMES.items() if beginning.startswith(magic)), None)
     if beginning[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
@@ -35,7 +46,9 @@ def check_beginning(beginning: bytes, format: Format) -> None:
         raise UnsupportedFormat(f"The file is {name}; {_wanted(format)} was announced.")
     zipped = beginning.startswith(_ZIP)
     if zipped != (format is not ModelFormat.SAFETENSORS):
-        raise UnsupportedFormat(f"The file is {'a zip archive' if zipped else 'no zip archive'}; {_wanted(format)} was announced.")
+        raise UnsupportedFormat(
+            f"The file is {'a zip archive' if zipped else 'no zip archive'}; {_wanted(format)} was announced."
+        )
     if format is ModelFormat.SAFETENSORS and beginning[8:9] != b"{":
         raise UnsupportedFormat("The file is not of the safetensors format.")
 

@@ -169,5 +169,3 @@ def _faults_of_workforce(spec: JobSpec, workforce: Workforce) -> Iterator[Fault]
         if output.format not in workforce.outputs():
             detail = f"No worker can write {output.format}; they write {', '.join(workforce.outputs())}."
             yield Fault(pointer=f"/outputs/{index}", code=FormatUnavailable.code, detail=detail)
-
-

@@ -1,6 +1,7 @@
 """One watcher for all who wait for news of a job, in place of a query each."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from contract.failures import Unavailable
 from storage.events import Events
 
 _EVERY_SECONDS = 0.25
+#: In place of a number for a job that is no longer there.
+GONE = 2**62
 
 
 class Watcher:
@@ -19,9 +22,14 @@ class Watcher:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._watched: Counter[str] = Counter()
-        self._newest: dict[str, int | None] = {}
+        self._newest: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._somebody = asyncio.Event()
+
+    @staticmethod
+    def now() -> float:
+        """A clock that only goes forward, in seconds."""
+        return time.monotonic()
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
@@ -36,16 +44,16 @@ class Watcher:
                 del self._watched[job_id]
                 self._newest.pop(job_id, None)
 
-    async def wait(self, job_id: str, *, past: int, seconds: float) -> None:
-        """Return when the job has an event past this number, is gone, or the time is over."""
+    async def wait(self, job_id: str, *, past: int, seconds: float) -> int:
+        """Return when the job has an event past this number, is gone, or the time is over: the newest number."""
 
         def has_news() -> bool:
-            newest = self._newest.get(job_id, past)
-            return newest is None or newest > past
+            return self._newest.get(job_id, past) > past
 
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._news:
                 await self._news.wait_for(has_news)
+        return self._newest.get(job_id, past)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -64,6 +72,6 @@ class Watcher:
         except Unavailable:
             # Whoever waits keeps waiting; the next look may succeed.
             return
-        self._newest = {job_id: found.get(job_id) for job_id in watched}
+        self._newest = {job_id: found.get(job_id, GONE) for job_id in watched}
         async with self._news:
             self._news.notify_all()

@@ -61,7 +61,7 @@ class Jobs:
         """How many jobs of all tenants stand in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._database.read() as connection:
-            found = dict(connection.execute(query).tuples().all())
+            found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
         return {state: found.get(state.value, 0) for state in JobState}
 
     def artifact(self, tenant: str, job_id: str, *, filename: str) -> Artifact:

@@ -50,9 +50,7 @@ class Training(Params):
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         default="adamw", description="The update rule; sgd has Nesterov momentum 0.9."
     )
-    learning_rate: float = Field(
-        default=1e-3, gt=0, le=10, description="The largest step size of the schedule."
-    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=10, description="The largest step size of the schedule.")
     schedule: Literal["constant", "cosine"] = Field(
         default="cosine", description="How the learning rate falls: not at all, or to 0 along a cosine."
     )

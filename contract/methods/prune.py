@@ -17,7 +17,10 @@ class PruneWeights(Params):
         default="l1", description="What tells a weight's importance: its magnitude, or chance."
     )
     amount: float | None = Field(
-        default=None, ge=0, le=1, description="Fraction of the weights to zero; 0.5 where neither this nor count is given."
+        default=None,
+        ge=0,
+        le=1,
+        description="Fraction of the weights to zero; 0.5 where neither this nor count is given.",
     )
     count: int | None = Field(
         default=None, ge=0, description="Number of weights to zero: in each layer, or in all with scope global."
@@ -53,7 +56,9 @@ class PruneChannels(Params):
     round_to: int = Field(
         default=8, ge=1, le=256, description="Channel counts stay multiples of this; INT8 kernels want 8."
     )
-    include: Patterns = Field(default=("*",), description="Globs over the names of the modules whose outputs may shrink.")
+    include: Patterns = Field(
+        default=("*",), description="Globs over the names of the modules whose outputs may shrink."
+    )
     exclude: Patterns = Field(
         default=(), description="Globs over the names of modules whose outputs stay; the classifier's always do."
     )

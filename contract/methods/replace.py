@@ -15,5 +15,6 @@ class ReplaceArchitecture(Params):
     stage: ClassVar[Stage] = Stage.ARCHITECTURE
 
     architecture: Architecture = Field(
-        description="The network to use; its head gets as many classes as the model has."
+        description="The network to use; its head gets as many classes as the model has.",
+        examples=[{"library": "torchvision", "name": "mobilenet_v2"}],
     )

@@ -1,0 +1,103 @@
+"""A job's way in: from the body to the queue."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fastapi import Response
+
+from contract.dataset import DatasetCreation
+from contract.job import Job
+from contract.model import ModelCreation
+from contract.spec import InlineJobSpec, JobSpec
+from service.creation import add_model, check_architecture
+from service.house import TENANT, House
+from service.idempotent import Repeatable, answer_once, answer_with
+from service.multipart import DATASETS, Parts, announced_in, pointer_of
+from service.specs import check, parse
+from service.views import job_view
+from storage.idempotency import Reply
+from storage.values import Answer, Blob, NewJob
+
+#: Seconds after which a look at a fresh job pays.
+_LOOK_AGAIN = "1"
+
+
+def accepted(job: Job) -> Answer:
+    """202: the job is written, and will be run."""
+    view = job_view(job)
+    return answer_with(202, view, location=view.links["self"], retry_after=_LOOK_AGAIN)
+
+
+def submit(house: House, raw: Any, write: Repeatable) -> Response:
+    """Accept a job over resources that are there; raises the failure of whatever is wrong with the spec."""
+    spec = parse(JobSpec, raw)
+    check(spec, house.workforce)
+    return enqueue(house, write, lambda reply: house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply))
+
+
+def enqueue(house: House, write: Repeatable, act: Callable[[Reply[Job] | None], Job]) -> Response:
+    """Write a job, answer, and have it rung for."""
+    response = answer_once(house.idempotency, write, act=act, answer=accepted)
+    house.keeper.wake()
+    return response
+
+
+def validate(house: House, raw: Any) -> JobSpec:
+    """The spec with every default resolved, nothing stored; raises what `submit` would raise."""
+    spec = parse(JobSpec, raw)
+    check(spec, house.workforce)
+    house.jobs.check_inputs(TENANT, spec)
+    return spec
+
+
+def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
+    """Accept a job with all that came with it; where it is refused nothing of that is left."""
+    check(_resolved(parts.spec, _placeholders(parts.spec)), house.workforce)
+    for name, creation in announced_in(parts.spec).items():
+        if isinstance(creation, ModelCreation):
+            check_architecture(creation, pointer=f"{pointer_of(name)}/architecture")
+    made: dict[str, str] = {}
+
+    def act(reply: Reply[Job] | None) -> Job:
+        for name, creation in announced_in(parts.spec).items():
+            made[name] = _make(house, creation, parts.files[name])
+        spec = _resolved(parts.spec, made)
+        return house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply)
+
+    try:
+        return enqueue(house, write, act)
+    except BaseException:
+        _unmake(house, made.values())
+        raise
+
+
+def _make(house: House, creation: ModelCreation | DatasetCreation, blob: Blob) -> str:
+    if isinstance(creation, ModelCreation):
+        model = add_model(house, creation)
+        return house.models.set_content(TENANT, model.id, blob).id
+    dataset = house.datasets.add(TENANT, creation)
+    return house.datasets.set_content(TENANT, dataset.id, blob).id
+
+
+def _unmake(house: House, ids: Iterable[str]) -> None:
+    for resource_id in ids:
+        if resource_id.startswith("mdl_"):
+            house.models.delete(TENANT, resource_id)
+        else:
+            house.datasets.delete(TENANT, resource_id)
+
+
+def _placeholders(spec: InlineJobSpec) -> dict[str, str]:
+    """Ids that look right, to check the rest of a spec before anything is made."""
+    return {name: ("dat_" if name in DATASETS else "mdl_") + "0" * 26 for name in announced_in(spec)}
+
+
+def _resolved(spec: InlineJobSpec, ids: Mapping[str, str]) -> JobSpec:
+    """The spec over resources by their ids."""
+    raw = spec.model_dump(mode="json", exclude={"teacher"})
+    raw["model"] = ids.get("model", raw["model"])
+    raw["data"] |= {name: ids[name] for name in DATASETS if name in ids}
+    for step in raw["steps"]:
+        if step.get("teacher") == "uploaded" and "teacher" in ids:
+            step["teacher"] = ids["teacher"]
+    return parse(JobSpec, raw)
