@@ -58,16 +58,9 @@ class PostgreSQL:
         owner = _owner()
         if owner is not None:
             shutil.chown(self.folder, owner)
-        data, log = self.folder / "data", self.folder / "log"
-        init = [self.binaries / "initdb", "-D", data, "-U", "modelpress", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        init = [self.binaries / "initdb", "-D", self.data, "-U", "modelpress", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(init, user=owner, check=True, capture_output=True, cwd=self.folder)
-        quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
-        command = [self.binaries / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses=", *quick]
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, user=owner, cwd=self.folder, stdout=output, stderr=output, start_new_session=True
-            )
-        self._wait()
+        self.start()
         return self
 
     def __exit__(
@@ -76,6 +69,26 @@ class PostgreSQL:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(_PATIENCE_SECONDS)
         shutil.rmtree(self.folder)
+
+    @property
+    def data(self) -> Path:
+        """Where it keeps everything."""
+        return self.folder / "data"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        command = [self.binaries / "postgres", "-D", self.data, "-k", self.folder, "-c", "listen_addresses=", *quick]
+        with (self.folder / "log").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, user=_owner(), cwd=self.folder, stdout=output, stderr=output, start_new_session=True
+            )
+        self._wait()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would: without a word to its clients."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(_PATIENCE_SECONDS)
 
     def url(self, database: str) -> str:
         """SQLAlchemy's URL of a database."""
