@@ -30,7 +30,9 @@ def test_macs_are_counted_by_hand() -> None:
     assert macs.total == macs.by_module["0"] + macs.by_module["3"]
 
 
-@pytest.mark.parametrize(("name", "documented"), [("resnet18", 1.814e9), ("mobilenet_v2", 0.301e9), ("swin_t", 4.491e9)])
+@pytest.mark.parametrize(
+    ("name", "documented"), [("resnet18", 1.814e9), ("mobilenet_v2", 0.301e9), ("swin_t", 4.491e9)]
+)
 def test_macs_are_those_that_torchvision_documents(name: str, documented: float) -> None:
     # Given a network whose documentation gives its MACs, attention among them
     module = build(Architecture(name=name))
