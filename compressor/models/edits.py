@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from contract.failures import InvalidModel
 from contract.value import Value
@@ -140,13 +140,12 @@ def _narrow(target: nn.Module, edit: Narrow) -> None:
 
 
 def _reshape(target: nn.Module, name: str, shape: tuple[int, ...], *, where: str) -> None:
-    tensor = target._parameters.get(name)
-    if tensor is None:
-        tensor = target._buffers.get(name)
+    parameter, buffer = target._parameters.get(name), target._buffers.get(name)
+    tensor: Tensor | None = buffer if parameter is None else parameter
     if tensor is None or tensor.dim() != len(shape) or any(n > old for n, old in zip(shape, tensor.shape, strict=True)):
         raise InvalidModel(f"An edit narrows {where}.{name} to {list(shape)}, which does not fit.")
     smaller = tensor.detach()[tuple(slice(n) for n in shape)].clone()
-    if name in target._parameters:
+    if parameter is not None:
         target._parameters[name] = nn.Parameter(smaller, requires_grad=tensor.requires_grad)
     else:
         target._buffers[name] = smaller

@@ -133,8 +133,13 @@ def _rebuilt(document: Document, state: dict[str, Tensor]) -> nn.Module:
     channels = 1 if document.preprocessing.channels == "gray" else 3
     module = build_hollow(document.architecture, in_channels=channels)
     apply_edits(module, document.edits)
+    wanted = module.state_dict()
+    if wanted.keys() != state.keys():
+        raise InvalidModel(f"{WEIGHTS} does not hold the tensors of the network that {DOCUMENT} describes.")
+    # Updated in place: the dictionary bears the versions of the modules, by which some of them read it.
+    wanted.update(state)
     try:
-        module.load_state_dict(state, strict=True, assign=True)
+        module.load_state_dict(wanted, assign=True)
     except RuntimeError as error:
         raise InvalidModel(f"{WEIGHTS} does not fit the network that {DOCUMENT} describes.") from error
     return module

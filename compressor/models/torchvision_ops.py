@@ -26,7 +26,7 @@ def _operators_load() -> bool:
     compiled = sorted(Path(spec.origin).parent.glob("_C*.so")) if spec and spec.origin else []
     try:
         for file in compiled:
-            torch.ops.load_library(file)
+            torch.ops.load_library(file)  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return bool(compiled)
@@ -36,9 +36,9 @@ def _operators_load() -> bool:
 def torchvision() -> ModuleType:
     """The torchvision package."""
     if not _operators_load():
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for name, schema in _SCHEMAS.items():
             if not hasattr(torch.ops.torchvision, name):
-                library.define(schema)
+                library.define(schema)  # type: ignore[no-untyped-call]
         _libraries.append(library)
     return importlib.import_module("torchvision")

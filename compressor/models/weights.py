@@ -149,8 +149,9 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     shapes = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
     if extra or missing or shapes:
         raise WeightsMismatch(_difference(weights, wanted, missing, sorted(extra), shapes))
-    fitting = {name: weights[name].to(wanted[name].dtype) for name in wanted if name in weights}
-    module.load_state_dict(fitting, strict=False)
+    # Updated in place: the dictionary bears the versions of the modules, by which some of them read it.
+    wanted.update({name: weights[name].to(tensor.dtype) for name, tensor in wanted.items() if name in weights})
+    module.load_state_dict(wanted)
 
 
 def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
