@@ -2,13 +2,13 @@
 
 from functools import partial
 
-import torch
 from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.models.architectures import width_of_logits
 from compressor.models.replacement import replacement
+from compressor.training.layout import channels_last
 from compressor.training.loop import train, training_images
 from compressor.training.objectives import (
     Answers,
@@ -47,7 +47,7 @@ def _teacher(candidate: Candidate, params: Distill, context: Context) -> nn.Modu
     width = width_of_logits(teacher, candidate.input_shape)
     if width != candidate.num_classes:
         raise ClassesMismatch(f"The teacher tells {width} classes apart, and the student {candidate.num_classes}.")
-    return teacher.to(memory_format=torch.channels_last)
+    return channels_last(teacher)
 
 
 def _distance(params: Distill) -> Distance:

@@ -14,6 +14,7 @@ from compressor.models.edits import edits_between
 from compressor.pruning.channels import narrow
 from contract.failures import PruningFailed
 from contract.methods.prune import PruneChannels
+from contract.value import Json
 
 
 def preflight(candidate: Candidate, params: PruneChannels) -> None:
@@ -68,11 +69,11 @@ def _check(before: nn.Module, after: nn.Module) -> None:
         raise PruningFailed("No channel can be removed at this ratio and round_to.")
 
 
-def _channels(before: nn.Module, after: nn.Module) -> dict[str, list[int]]:
+def _channels(before: nn.Module, after: nn.Module) -> dict[str, Json]:
     """Outputs of each narrowed layer, before and after."""
     old = weighted_modules(before)
-    pairs = {n: [_outputs(old[n]), _outputs(layer)] for n, layer in weighted_modules(after).items() if n in old}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    pairs = {n: (_outputs(old[n]), _outputs(layer)) for n, layer in weighted_modules(after).items() if n in old}
+    return {name: [*pair] for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _outputs(layer: nn.Module) -> int:

@@ -28,7 +28,7 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
         torch.manual_seed(context.seed)
         _choose(list(weights.values()), amount, params, earlier=[candidate.masks.get(name) for name in weights])
     masks = {name: _settled(*weight, earlier=candidate.masks.get(name)) for name, weight in weights.items()}
-    context.record("layers", sorted({name.rpartition(".")[0] for name in weights}))
+    context.record("layers", [*sorted({name.rpartition(".")[0] for name in weights})])
     return replace(candidate, masks={**candidate.masks, **masks})
 
 
@@ -66,7 +66,8 @@ def _choose(weights: list[_Weight], amount: float | int, params: PruneWeights, *
         return
     for module, name in weights:
         score = scores[module, name]
-        prune.l1_unstructured(module, name, amount=_exact(amount, {(module, name): score}), importance_scores=score)
+        exact = _exact(amount, {(module, name): score})
+        prune.l1_unstructured(module, name, amount=exact, importance_scores=score)  # type: ignore[no-untyped-call]
 
 
 def _exact(amount: float | int, scores: dict[_Weight, Tensor]) -> int:
@@ -86,5 +87,5 @@ def _score(weight: Tensor, mask: Tensor | None, params: PruneWeights) -> Tensor:
 def _settled(module: nn.Module, name: str, *, earlier: Tensor | None) -> Tensor:
     """Make torch's mask permanent, and return it together with what was masked before."""
     mask: Tensor = getattr(module, f"{name}_mask").bool()
-    prune.remove(module, name)
+    prune.remove(module, name)  # type: ignore[no-untyped-call]
     return mask if earlier is None else mask & earlier.to(mask.device)

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from compressor.candidate import Candidate
 from compressor.context import Context, TrainingState
 from compressor.data.images import Batch, Images
+from compressor.training.layout import channels_last, contiguous
 from compressor.training.objectives import Objective
 from compressor.training.optimizers import optimizer_for, optimizer_tensors, restore_optimizer, schedule_for
 from contract.failures import MissingData, TrainingDiverged
@@ -48,7 +49,7 @@ def train(candidate: Candidate, params: Training, context: Context, *, objective
     `TrainingDiverged`, and `Interrupted` behind the last checkpoint where the job has been asked to stop.
     """
     images = training_images(context)
-    module = candidate.module.to(context.device, memory_format=torch.channels_last).train()
+    module = channels_last(candidate.module.to(context.device)).train()
     resumed = context.checkpoints.resume()
     done = resumed.epochs_done if resumed else 0
     run = _begin(module, candidate, params, images=images, resumed=resumed)
@@ -58,7 +59,7 @@ def train(candidate: Candidate, params: Training, context: Context, *, objective
         context.record(_CURVE, list(run.curve))
         context.checkpoints.save(_state(run, epoch + 1))
     context.record("images_per_second", round((params.epochs - done) * len(images) / _since(started), 1))
-    module.to(memory_format=torch.contiguous_format).eval()
+    contiguous(module).eval()
 
 
 def _since(started: float) -> float:
