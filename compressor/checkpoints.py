@@ -81,7 +81,8 @@ def read_checkpoint(path: Path, scratch: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:
         archive.extractall(scratch)
     position = Position.model_validate_json((scratch / _POSITION).read_bytes())
-    return Checkpoint(position, load_file(scratch / _TRAINING))
+    # Copied into memory that torch has aligned: on other addresses its kernels add in another order.
+    return Checkpoint(position, {name: tensor.clone() for name, tensor in load_file(scratch / _TRAINING).items()})
 
 
 class StepCheckpoints:

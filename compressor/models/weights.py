@@ -50,7 +50,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file as they are; raises `InvalidModel`."""
     _check_header(path)
     try:
-        return load_file(path)
+        # Copied into memory that torch has aligned: on other addresses its kernels add in another order.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, ValueError, OverflowError, RuntimeError, KeyError) as error:
         raise InvalidModel(f"The safetensors file cannot be read: {_first_line(error)}") from error
 
