@@ -27,7 +27,7 @@ OPSET = 20
 #: Of what stands in the file's metadata.
 FORMAT_VERSION = "1"
 #: A protobuf message ends at 2 GiB; what is near it has its weights in a file beside the graph.
-_LARGEST_MESSAGE = 2**31 - 2**24
+LARGEST_MESSAGE = 2**31 - 2**24
 
 
 def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned") -> Path:
@@ -40,7 +40,7 @@ def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned",
     model = _translated(module, candidate.input_shape)
     _strip(model)
     _describe(model, candidate)
-    if _bytes_of_weights(model) < _LARGEST_MESSAGE:
+    if _bytes_of_weights(model) < LARGEST_MESSAGE:
         _write(model, path)
         return path
     return _write_zip(model, path.with_name(path.name + ".zip"))

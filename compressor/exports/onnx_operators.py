@@ -45,7 +45,7 @@ def _dequantize(codes: Value, scale: Value, axis: int) -> Value:
 
 def _scaled_bias(bias: Value, weight_scale: Value, x_scale: float) -> Value:
     """An int32 bias, whose scale must be the product of the other two for the kernel to take it."""
-    return _dequantize(bias, op.Mul(weight_scale, _constant(x_scale, ir.DataType.FLOAT)), 0)
+    return op.DequantizeLinear(bias, op.Mul(weight_scale, _constant(x_scale, ir.DataType.FLOAT)), axis=0)
 
 
 def _convolution(

@@ -74,6 +74,8 @@ def _profile(graph: Path, folder: Path) -> Path:
     options.profile_file_prefix = str(folder / "run")
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    # The last level only changes layouts, and fills up channels with zeros that would be counted.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     # Weights that a kernel has packed for itself have no shape in the profile any more.
     options.add_session_config_entry("session.disable_prepacking", "1")
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

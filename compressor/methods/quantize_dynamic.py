@@ -1,7 +1,7 @@
 """INT8 weights for linear and recurrent layers; linear layers quantize their inputs as they come.
 
 What ONNX calls dynamic quantization: uint8 activations over the range that each tensor has at that moment. The weights
-of LSTM and GRU are stored as int8 and widened when the file is loaded.
+of LSTM and GRU are stored as int8 and widened to run.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ def apply(candidate: Candidate, params: QuantizeDynamic, context: Context) -> Ca
     report(candidate, codes, context)
     recurrent = list(dict.fromkeys(product.layer for product in chosen if product.kind == "recurrent"))
     if recurrent:
-        context.record("weights_widened_on_load", list(recurrent))
+        context.record("weights_widened_to_run", list(recurrent))
     dynamic = candidate.plan.dynamic | {product.parameter for product in chosen if product.kind == "linear"}
     weights = {**candidate.plan.weights, **codes}
     return replace(candidate, plan=QuantizationPlan(weights, candidate.plan.activations, dynamic))

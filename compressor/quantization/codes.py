@@ -8,6 +8,8 @@ from compressor.quantization.plan import ActivationCode, WeightCodes
 _TOP = 255
 #: The scale of a channel without a weight: small, so that the bias, which is coded in its units, stays exact.
 _SCALE_OF_NOTHING = 2.0**-30
+#: Activations that move less than this do not move: their codes all mean zero.
+_NO_STEP = 2.0**-40
 #: The largest code of a bias; float32 holds it with an error of less than one in 2**24.
 _LARGEST_BIAS = 2.0**30
 
@@ -27,7 +29,7 @@ def activation_code(low: float, high: float) -> ActivationCode:
     """The uint8 code of activations between `low` and `high`; zero always has a code of its own."""
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low) / _TOP
-    scale = torch.tensor(step if step > 0 else 1.0, dtype=torch.float32).item()
+    scale = torch.tensor(step if step > _NO_STEP else 1.0, dtype=torch.float32).item()
     return ActivationCode(scale=scale, zero_point=max(0, min(_TOP, round(-low / scale))))
 
 

@@ -1,6 +1,7 @@
 """A network as a graph of operators, in which activations have names that last."""
 
 import operator
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 
@@ -54,7 +55,10 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
     for child in modes:
         child.training = False
     try:
-        return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
+        with warnings.catch_warnings():
+            # Recurrent layers keep their weights in a list of their own too, which says nothing that the graph needs.
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights", category=UserWarning)
+            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
     finally:
         for child, mode in modes.items():
             child.training = mode

@@ -113,7 +113,8 @@ def add(
     part_a, part_b = _float32(a_scale) / scale, _float32(b_scale) / scale
     fixed = zero_point - _fused(part_a, _float32(a_zero_point), part_b * b_zero_point)
     steps = _fused(_whole(b, b_scale) + b_zero_point, part_b, fixed)
-    return _saturated(_fused(_whole(a, a_scale) + a_zero_point, part_a, steps) - zero_point, scale, zero_point)
+    code = torch.round(_fused(_whole(a, a_scale) + a_zero_point, part_a, steps))
+    return _saturated(code - zero_point, scale, zero_point)
 
 
 def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

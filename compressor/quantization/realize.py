@@ -146,7 +146,9 @@ class _Rewriting:
     ) -> tuple[Node, Node, Node | None]:
         """Buffers of the graph, where they can be read before the product."""
         named = {"codes": codes, "scale": scale} | ({} if bias is None else {"bias": bias.detach()})
-        nodes = [self._buffer(f"{product.layer}_{name}", value, product.node) for name, value in named.items()]
+        device = self.module.get_parameter(product.parameter).device
+        name_of = product.parameter.removesuffix(".weight")
+        nodes = [self._buffer(f"{name_of}_{name}", value.to(device), product.node) for name, value in named.items()]
         return nodes[0], nodes[1], nodes[2] if bias is not None else None
 
     def _buffer(self, name: str, value: Tensor, reader: Node) -> Node:
@@ -155,7 +157,7 @@ class _Rewriting:
         while hasattr(self.module, free):
             count += 1
             free = f"{name}_{count}"
-        self.module.register_buffer(free, value.to(reader.meta["val"].device))
+        self.module.register_buffer(free, value)
         with self.module.graph.inserting_before(reader):
             return self.module.graph.get_attr(free)
 

@@ -1,0 +1,248 @@
+"""INT8 with measured ranges: what the plan means, what the file computes, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.exports.onnx import export
+from compressor.exports.onnx_runtime import int8_macs_fraction
+from compressor.methods.quantize_dynamic import apply as quantize_dynamic
+from compressor.methods.quantize_static import apply, preflight
+from compressor.models import files
+from compressor.models.torchvision_ops import torchvision
+from compressor.quantization.simulate import simulated
+from contract.failures import AlreadyQuantized, MissingData, NoLayerMatches, NothingToQuantize, UnfitModel
+from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from tests.unit.compressor.networks import (
+    answers,
+    candidate_of,
+    images_for,
+    inputs_for,
+    named,
+    onnx_answers,
+    residual,
+)
+from tests.unit.compressor.quantization.steps import Told, with_images
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference, as a part of the largest logit."""
+    return float((a - b).abs().max() / a.abs().max())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_every_product_runs_in_integers_and_the_file_computes_what_the_plan_means(name: str, tmp_path: Path) -> None:
+    # Given a network of the catalogue
+    candidate = named(name)
+    x = inputs_for(candidate)
+    before = answers(candidate.module, x)
+    parameters = sum(p.numel() for p in candidate.module.parameters())
+    # When it is quantized and written
+    candidate = apply(candidate, QuantizeStatic(), with_images(candidate))
+    path = export(candidate, tmp_path / "int8.onnx")
+    # Then a weight takes a byte, and the runtime has an integer kernel for every convolution and the classifier
+    assert path.stat().st_size < 1.12 * parameters
+    assert int8_macs_fraction(path) == 1.0
+    # And its answers are those of the simulation, which are near to the original's
+    planned = answers(simulated(candidate), x)
+    assert _distance(planned, onnx_answers(path, x)) < 1e-3
+    assert 0 < _distance(before, planned) < 0.1
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("calibrator", ["minmax", "percentile"])
+def test_every_choice_is_simulated_as_the_file_computes_it(per_channel: bool, calibrator: str, tmp_path: Path) -> None:
+    # Given a network with each kind of layer, one channel of which batch normalization closes
+    candidate = residual()
+    with torch.no_grad():
+        candidate.module.stem[1].weight[3] = 0
+    params = QuantizeStatic.model_validate({"per_channel": per_channel, "calibrator": calibrator})
+    # When it is quantized
+    candidate = apply(candidate, params, with_images(candidate))
+    # Then simulation and file agree
+    x = inputs_for(candidate)
+    planned, found = answers(simulated(candidate), x), onnx_answers(export(candidate, tmp_path / "model.onnx"), x)
+    assert _distance(planned, found) < 1e-3
+
+
+def test_attention_keeps_its_own_arithmetic_and_its_layers_become_integers(tmp_path: Path) -> None:
+    # Given a small vision transformer
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = torchvision().models.VisionTransformer(
+            32, 8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=4
+        )
+        nn.init.normal_(module.heads.head.weight)
+    candidate = candidate_of(module, size=32)
+    x = inputs_for(candidate)
+    before = answers(module, x)
+    # When it is quantized
+    candidate = apply(candidate, QuantizeStatic(), with_images(candidate))
+    path = export(candidate, tmp_path / "model.onnx")
+    # Then its linear layers, those within attention too, are integers, and only attention's own products are float
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in candidate.plan.weights
+    assert 0.8 < int8_macs_fraction(path) < 1
+    # And simulation and file agree, for one image as for many
+    planned = answers(simulated(candidate), x)
+    assert _distance(planned, onnx_answers(path, x)) < 0.01
+    assert _distance(planned[:1], onnx_answers(path, x[:1])) < 0.01
+    assert _distance(before, planned) < 0.1
+
+
+def test_a_written_plan_is_simulated_alike_after_a_rebuild(tmp_path: Path) -> None:
+    # Given a quantized network
+    candidate = named("resnet18", size=32)
+    candidate = apply(candidate, QuantizeStatic(), with_images(candidate))
+    # When it is written and rebuilt from its architecture
+    files.write(candidate, tmp_path)
+    again = files.load_model(tmp_path)
+    # Then it answers as before, bit by bit, and its file holds bytes for weights
+    x = inputs_for(candidate, 4)
+    assert torch.equal(answers(again, x), answers(simulated(candidate), x))
+    parameters = sum(p.numel() for p in candidate.module.parameters())
+    assert (tmp_path / files.WEIGHTS).stat().st_size < 1.05 * parameters
+
+
+def test_pruned_weights_stay_zero_and_the_others_are_what_the_codes_mean() -> None:
+    # Given a network with masks
+    candidate = residual()
+    masks = {name: torch.rand_like(p) < 0.5 for name, p in candidate.module.named_parameters() if p.dim() > 1}
+    candidate = replace(candidate, masks=masks)
+    candidate.apply_masks()
+    # When it is quantized
+    candidate = apply(candidate, QuantizeStatic(), with_images(candidate))
+    # Then what is masked is zero, in the module and in the codes, and the module holds what the codes mean
+    for name, mask in masks.items():
+        weight = candidate.plan.weights[name]
+        assert not weight.codes[~mask].any()
+        assert torch.equal(candidate.module.get_parameter(name), weight.dequantized())
+    assert candidate.masks is masks
+
+
+def test_excluded_layers_stay_as_they_were(tmp_path: Path) -> None:
+    # Given a network
+    candidate = residual()
+    depthwise, stem = candidate.module.depthwise[0].weight.clone(), candidate.module.stem[0].weight.clone()
+    # When all but one layer is quantized
+    told = Told()
+    candidate = apply(candidate, QuantizeStatic(exclude=("depthwise",)), told.context(with_images(candidate)))
+    # Then that layer's weights are untouched and the others are not
+    assert torch.equal(candidate.module.depthwise[0].weight, depthwise)
+    assert not torch.equal(candidate.module.stem[0].weight, stem)
+    assert candidate.plan.layers == {"stem.0", "project.0", "head"}
+    # And the step tells which it took
+    assert told.records["layers"] == ["stem.0", "project.0", "head"]
+    assert told.records["calibration_images"] == 32
+    assert told.notices == {}
+    # And simulation and file still agree, but for what float convolutions leave between two codes
+    x = inputs_for(candidate)
+    found = onnx_answers(export(candidate, tmp_path / "model.onnx"), x)
+    assert _distance(answers(simulated(candidate), x), found) < 0.02
+
+
+def test_the_percentile_calibrator_does_not_mind_an_outlier() -> None:
+    # Given calibration images of which one pixel is far brighter than all others
+    candidate = residual()
+    images = images_for(candidate, 256)
+    pixels = images.normalized(images.pixels)
+    pixels[0, 0, 0, 0] = 1000.0
+    context = Context(calibration=replace(images, pixels=pixels))
+    # When the ranges are measured both ways
+    scales = {
+        calibrator: apply(residual(), QuantizeStatic.model_validate({"calibrator": calibrator}), context)
+        .plan.activations["image"]
+        .scale
+        for calibrator in ("minmax", "percentile")
+    }
+    # Then only the range of all values has the outlier in it
+    assert scales["minmax"] > 1000 / 256
+    assert scales["percentile"] < 0.1
+
+
+def test_the_same_step_gives_the_same_plan() -> None:
+    # Given the same network and images twice, of which some are drawn
+    params = QuantizeStatic(samples=16)
+    # When both are quantized
+    first, second = (apply(residual(), params, replace(with_images(residual(), 64), seed=3)) for _ in range(2))
+    # Then the plans are equal, and another seed draws other images
+    assert first.plan.document() == second.plan.document()
+    other = apply(residual(), params, replace(with_images(residual(), 64), seed=4))
+    assert other.plan.document() != first.plan.document()
+
+
+def test_two_steps_share_the_layers_between_them(tmp_path: Path) -> None:
+    # Given a network whose classifier quantizes its input as it comes
+    candidate = quantize_dynamic(residual(), QuantizeDynamic(include=("head",)), Context())
+    # When another step wants that layer too, it is refused by name
+    with pytest.raises(AlreadyQuantized, match="head") as refused:
+        apply(candidate, QuantizeStatic(), with_images(candidate))
+    assert refused.value.layer == "head"
+    # And when it leaves the layer out, both live in one file
+    candidate = apply(candidate, QuantizeStatic(exclude=("head",)), with_images(candidate))
+    path = export(candidate, tmp_path / "model.onnx")
+    x = inputs_for(candidate)
+    assert candidate.plan.dynamic == {"head.weight"}
+    assert int8_macs_fraction(path) == 1.0
+    assert _distance(answers(simulated(candidate), x), onnx_answers(path, x)) < 1e-3
+
+
+def test_few_images_are_said_to_be_few() -> None:
+    # Given eight images
+    told = Told()
+    # When they calibrate a network
+    apply(residual(), QuantizeStatic(), told.context(with_images(residual(), 8)))
+    # Then the step warns of them
+    assert "8 images" in told.notices["few_calibration_images"]
+
+
+class _Upsampling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 4, 2, stride=2)
+        self.conv = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.up(x)).mean((2, 3))
+
+
+def test_a_layer_without_an_integer_kernel_is_left_alone_and_named(tmp_path: Path) -> None:
+    # Given a network with a transposed convolution
+    candidate, told = candidate_of(_Upsampling()), Told()
+    # When it is quantized
+    candidate = apply(candidate, QuantizeStatic(), told.context(with_images(candidate)))
+    # Then the other layer is, and the warning names the one that is not
+    assert candidate.plan.layers == {"conv"}
+    assert "up" in told.notices["layers_left_alone"]
+    x = inputs_for(candidate)
+    found = onnx_answers(export(candidate, tmp_path / "model.onnx"), x)
+    assert _distance(answers(simulated(candidate), x), found) < 0.02
+
+
+def _broken(candidate: Candidate) -> Candidate:
+    with torch.no_grad():
+        candidate.module.stem[1].bias[0] = float("inf")
+    return candidate
+
+
+def test_what_cannot_be_quantized_is_refused_by_name() -> None:
+    # Given patterns that mean nothing, no images, activations that overflow, a network without a layer
+    context = with_images(residual())
+    with pytest.raises(NoLayerMatches, match="stem"):
+        preflight(residual(), QuantizeStatic(include=("steem.*",)))
+    with pytest.raises(NoLayerMatches, match="stem"):
+        apply(residual(), QuantizeStatic(include=("steem.*",)), context)
+    with pytest.raises(MissingData, match="images"):
+        apply(residual(), QuantizeStatic(), Context())
+    with pytest.raises(UnfitModel, match=r"stem\.\d") as blamed:
+        apply(_broken(residual()), QuantizeStatic(), context)
+    assert blamed.value.layer is not None
+    hollow = candidate_of(nn.Sequential(nn.AvgPool2d(2), nn.Flatten()))
+    with pytest.raises(NothingToQuantize):
+        preflight(hollow, QuantizeStatic())
+    with pytest.raises(NothingToQuantize):
+        apply(hollow, QuantizeStatic(), with_images(hollow))

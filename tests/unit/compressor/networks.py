@@ -1,0 +1,116 @@
+"""Small networks, images for them, and what ONNX Runtime answers."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.data.images import Images
+from compressor.models.architectures import build
+from contract.model import Architecture, Preprocessing
+
+
+class Residual(nn.Module):
+    """Every kind of layer that convolutional networks chain: 3x3, depthwise, 1x1, a sum, a concatenation, pools."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6())
+        self.project = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8))
+        self.pool = nn.MaxPool2d(2)
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        x = self.stem(x)
+        y = self.project(self.depthwise(x))
+        y += x
+        y = torch.cat([self.pool(y), self.pool(x)], dim=1)
+        return self.head(self.dropout(torch.flatten(self.average(y), 1)))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over the rows of an image, and a linear one."""
+
+    def __init__(self, layer: nn.LSTM | nn.GRU) -> None:
+        super().__init__()
+        self.rnn = layer
+        self.head = nn.Linear(layer.hidden_size, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W), the layer's input size being 3 W, to (N, 4)."""
+        rows, _ = self.rnn(x.permute(0, 2, 1, 3).flatten(2))
+        return self.head(rows[:, -1])
+
+
+def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with batch statistics and scales as training leaves them, the negative ones too."""
+    generator = torch.Generator().manual_seed(seed)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.5, generator=generator)
+            part.running_var.uniform_(0.5, 2, generator=generator)
+            part.weight.data.uniform_(-0.5, 1.5, generator=generator)
+            part.bias.data.normal_(0, 0.3, generator=generator)
+    return module.eval()
+
+
+def candidate_of(
+    module: nn.Module, *, size: int = 8, num_classes: int = 4, architecture: Architecture | None = None
+) -> Candidate:
+    """A candidate; one that no library builds where no architecture is given."""
+    return Candidate(
+        module=module.eval(),
+        architecture=architecture or Architecture(name="small"),
+        preprocessing=Preprocessing(size=(size, size), mean=(0.5,) * 3, std=(0.25,) * 3),
+        num_classes=num_classes,
+        classes=tuple(f"class {i}" for i in range(num_classes)),
+    )
+
+
+def residual(seed: int = 0) -> Candidate:
+    """A small residual network with a life behind it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return candidate_of(with_statistics(Residual(), seed))
+
+
+def named(name: str, *, size: int = 64, num_classes: int = 10) -> Candidate:
+    """A torchvision network with seeded weights and batch statistics."""
+    architecture = Architecture(name=name, options={"num_classes": num_classes})
+    module = with_statistics(build(architecture))
+    return candidate_of(module, size=size, num_classes=num_classes, architecture=architecture)
+
+
+def images_for(candidate: Candidate, count: int = 32, seed: int = 0) -> Images:
+    """Noise with labels."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, *candidate.input_shape), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.arange(count) % candidate.num_classes, candidate.preprocessing)
+
+
+def inputs_for(candidate: Candidate, count: int = 32, seed: int = 0) -> Tensor:
+    """The same noise, normalized."""
+    images = images_for(candidate, count, seed)
+    return images.normalized(images.pixels)
+
+
+def answers(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module says to a batch."""
+    with torch.no_grad():
+        logits: Tensor = module(x)
+    return logits
+
+
+def onnx_answers(path: Path, x: Tensor) -> Tensor:
+    """What ONNX Runtime says to a batch."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(np.asarray(session.run(["logits"], {"image": x.numpy()})[0]))

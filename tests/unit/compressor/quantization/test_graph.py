@@ -1,0 +1,71 @@
+"""A network as a graph."""
+
+import torch
+from torch import Tensor, nn
+
+from compressor.quantization.graph import aten, capture, parameter_name, sites
+from tests.unit.compressor.networks import answers, inputs_for, named, residual
+
+
+class _Overwriting(nn.Module):
+    """Reads an activation again after it was overwritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        z = torch.relu_(y)
+        y += 1
+        return torch.flatten(y + z, 1)
+
+
+def test_the_graph_answers_as_the_module_does_for_any_batch() -> None:
+    # Given a network in training mode
+    candidate = residual()
+    x = inputs_for(candidate, 7)
+    wanted = answers(candidate.module, x)
+    candidate.module.train()
+    # When it is captured
+    graph = capture(candidate.module, candidate.input_shape)
+    # Then the graph answers as the network does in eval mode, for batches of one and of seven
+    assert torch.allclose(answers(graph, x), wanted, atol=1e-6)
+    assert torch.allclose(answers(graph, x[:1]), wanted[:1], atol=1e-6)
+    # And the network is in training mode as before
+    assert all(part.training for part in candidate.module.modules())
+
+
+def test_what_is_overwritten_is_written_anew() -> None:
+    # Given a network that overwrites an activation and reads it again
+    module = _Overwriting().eval()
+    x = torch.randn(2, 3, 4, 4)
+    # When it is captured
+    graph = capture(module, (3, 4, 4))
+    # Then no operator overwrites, and the answers are the same
+    assert not [node for node in graph.graph.nodes if node.target in (aten.relu_.default, aten.add_.Tensor)]
+    assert torch.equal(answers(graph, x), answers(module, x))
+
+
+def test_the_graph_shares_the_modules_parameters() -> None:
+    # Given a captured network
+    candidate = residual()
+    graph = capture(candidate.module, candidate.input_shape)
+    # When a weight of the module changes
+    with torch.no_grad():
+        candidate.module.head.weight.zero_()
+        candidate.module.head.bias.zero_()
+    # Then the graph answers with it
+    assert bool((answers(graph, inputs_for(candidate, 2)) == 0).all())
+    assert {parameter_name(n) for n in graph.graph.nodes} >= {"head.weight", "stem.0.weight"}
+
+
+def test_the_names_of_activations_outlast_a_rebuild() -> None:
+    # Given the same architecture built twice, with other weights
+    first, second = named("resnet18", size=32), named("resnet18", size=32)
+    # When their activations are named
+    one, two = (list(sites(capture(c.module, c.input_shape)).values()) for c in (first, second))
+    # Then the names are the same, each is one activation's, and they tell where it is made
+    assert one == two
+    assert len(set(one)) == len(one)
+    assert {"image", "layer1.0.conv1/conv2d", "layer4.1.relu/relu", "layer4.1.relu/relu.1"} <= set(one)
