@@ -1,12 +1,13 @@
 """What a network is made of: parameters, zeros and multiply-accumulates, layer by layer."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.quantization.plan import QuantizationPlan
 from contract.report import LayerReport
@@ -25,8 +26,9 @@ class Macs:
 
 
 def _cpu_attention_flop(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    # Torch has formulas for the attention kernels of GPUs only; that of CPUs computes the same.
-    return int(sdpa_flop_count(query, key, value))
+    # Torch has formulas for the attention kernels of GPUs only. Shapes: (batch, heads, tokens, width).
+    scores = math.prod(query[:3]) * key[2]
+    return 2 * scores * (query[3] + value[3])
 
 
 @contextmanager
