@@ -1,0 +1,56 @@
+"""What a worker says that it has is what is there."""
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from contract.artifact import OutputFormat
+from contract.settings import Settings
+from worker.card import cuda_is_there, memory_bytes, write_card
+
+
+def test_the_card_tells_of_this_machine() -> None:
+    # Given / When
+    card = write_card(Settings(slots=2))
+    # Then
+    assert card.slots == 2
+    assert card.runtimes["onnxruntime"] == metadata.version("onnxruntime")
+    assert set(card.outputs) == set(OutputFormat)
+    assert card.version.startswith(metadata.version("modelpress") + "+")
+
+
+def test_two_starts_are_two_workers_of_one_version() -> None:
+    # Given / When
+    first, second = write_card(Settings()), write_card(Settings())
+    # Then
+    assert first.id != second.id
+    assert first.version == second.version
+
+
+def test_writing_the_card_loads_no_torch() -> None:
+    # Given a fresh interpreter / When it writes a card / Then there is no torch in it
+    code = (
+        "import sys; from contract.settings import Settings; from worker.card import write_card; "
+        "write_card(Settings()); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_device_that_is_hidden_or_missing_is_not_told(tmp_path: Path) -> None:
+    # Given a machine without a device, and one whose device is hidden
+    (tmp_path / "nvidia0").touch()
+    # When / Then
+    assert not cuda_is_there({}, Path("/nowhere"))
+    assert not cuda_is_there({"CUDA_VISIBLE_DEVICES": ""}, tmp_path)
+    assert not cuda_is_there({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path)
+
+
+def test_a_control_group_bounds_the_memory(tmp_path: Path) -> None:
+    # Given a group with a limit, and one without
+    bounded, unbounded = tmp_path / "memory.max", tmp_path / "other"
+    bounded.write_text("1048576\n")
+    unbounded.write_text("max\n")
+    # When / Then
+    assert memory_bytes([bounded, unbounded]) == 1048576
+    assert memory_bytes([unbounded]) > 1048576
