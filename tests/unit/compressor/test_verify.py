@@ -1,0 +1,237 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.delivery import Delivery, deliver
+from compressor.exports import onnx
+from compressor.measure.probe import Probe, probe
+from compressor.measure.state import State, measured
+from compressor.method import method
+from compressor.models import files
+from compressor.models.architectures import build
+from compressor.models.source import read_candidate
+from compressor.quantization.plan import QuantizationPlan
+from compressor.verify import Bench, check_answers, prove
+from contract.artifact import OutputFormat
+from contract.failures import ArtifactMismatch
+from contract.methods.quantize import QuantizeStatic
+from contract.spec import Output
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, model_input
+
+CPU = torch.device("cpu")
+ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trained network and its INT8 form, and where they are proven."""
+
+    bench: Bench
+    int8: State
+
+
+@pytest.fixture(scope="module")
+def job(trained_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    scratch = tmp_path_factory.mktemp("job")
+    inputs = model_input(trained_weights)
+    evaluation = images(120, seed=1)
+    on = probe(evaluation, None, input_shape=(3, 32, 32), seed=0)
+
+    def state(candidate: Candidate, name: str) -> State:
+        files.write(candidate, scratch / name)
+        return measured(candidate, scratch / name / files.WEIGHTS, on, CPU)
+
+    def candidate() -> Candidate:
+        return read_candidate(inputs.source, inputs.weights, seed=0)
+
+    original = state(candidate(), "original")
+    quantized = method("quantize_static")(candidate(), QuantizeStatic(), Context(calibration=images(64, seed=2)))
+    bench = Bench(original=original, probe=on, scratch=scratch, batch_size=1, threads=1)
+    return Job(bench, state(quantized, "int8"))
+
+
+def stranger() -> Candidate:
+    """A network of the same shape with other weights."""
+    return Candidate(
+        module=build(NETWORK, seed=99).eval(), architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4
+    )
+
+
+def test_an_honest_float32_file_passes(job: Job, tmp_path: Path) -> None:
+    # Given the original as ONNX
+    delivery = deliver(job.bench.original.candidate, ONNX, tmp_path)
+    # When it is put to the test
+    proof = prove(delivery, job.bench.original.logits, job.bench)
+    # Then its own answers are those of the network, timed beside the baseline, with nothing in integers
+    assert torch.allclose(proof.logits, job.bench.original.logits, atol=1e-3)
+    found = proof.verification
+    assert found.accuracy == job.bench.original.measurement.accuracy
+    assert found.top1_agreement == 1
+    assert found.int8_macs_fraction is None
+    assert found.latency is not None
+    assert found.baseline_latency is not None
+    assert found.ratio_to_onnx_float32 == found.latency.p50_ms / found.baseline_latency.p50_ms
+    assert found.drop is not None
+    assert found.drop.value == 0
+    assert proof.figures.size_bytes == delivery.main.stat().st_size
+
+
+def test_an_honest_int8_file_passes(job: Job, tmp_path: Path) -> None:
+    # Given the quantized network as ONNX
+    delivery = deliver(job.int8.candidate, ONNX, tmp_path)
+    # When it is put to the test
+    proof = prove(delivery, job.int8.logits, job.bench)
+    # Then the runtime does nearly all of its products in integers, and they are those that were simulated
+    assert proof.verification.int8_macs_fraction is not None
+    assert proof.verification.int8_macs_fraction > 0.95
+    assert proof.verification.top1_agreement >= 0.98
+    assert proof.figures.size_bytes < 0.5 * proof.baseline.size_bytes
+
+
+def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
+    # Given the quantized network as safetensors
+    delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
+    # When it is put to the test, then it is compared with its own kind and with float32 ONNX
+    found = prove(delivery, job.int8.logits, job.bench).verification
+    assert found.runtime.startswith("torch ")
+    assert found.ratio_to_onnx_float32 is not None
+    assert found.top1_agreement >= 0.98
+
+
+def with_swapped_weights(path: Path, job: Job) -> None:
+    onnx.export(stranger(), path)
+
+
+def with_swapped_integers(path: Path, job: Job) -> None:
+    other = method("quantize_static")(stranger(), QuantizeStatic(), Context(calibration=images(64, seed=2)))
+    onnx.export(other, path)
+
+
+def with_floats(path: Path, job: Job) -> None:
+    onnx.export(replace(job.int8.candidate, plan=QuantizationPlan()), path)
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (with_swapped_weights, "computes none of its MACs"),
+        (with_swapped_integers, "of the images where the model puts them"),
+        (with_floats, "computes none of its MACs"),
+    ],
+)
+def test_a_lying_int8_file_is_caught(job: Job, tmp_path: Path, lie: Callable[[Path, Job], None], said: str) -> None:
+    # Given an INT8 file, in whose place something else lies
+    delivery = deliver(job.int8.candidate, ONNX, tmp_path)
+    lie(delivery.main, job)
+    # When it is put to the test, then it does not pass
+    with pytest.raises(ArtifactMismatch, match=said):
+        prove(delivery, job.int8.logits, job.bench)
+
+
+def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path) -> None:
+    # Given a float32 file that holds another network's weights
+    delivery = deliver(job.bench.original.candidate, ONNX, tmp_path)
+    with_swapped_weights(delivery.main, job)
+    # When it is put to the test, then it does not pass
+    with pytest.raises(ArtifactMismatch, match="answers differently"):
+        prove(delivery, job.bench.original.logits, job.bench)
+
+
+def test_a_swapped_safetensors_folder_is_caught(job: Job, tmp_path: Path) -> None:
+    # Given a folder with another network's weights and a description that is true of them
+    delivery = deliver(job.bench.original.candidate, SAFETENSORS, tmp_path)
+    files.write(stranger(), tmp_path)
+    # When it is put to the test, then it does not pass
+    with pytest.raises(ArtifactMismatch, match="answers differently"):
+        prove(delivery, job.bench.original.logits, job.bench)
+
+
+def test_a_safetensors_folder_without_its_integers_is_caught(job: Job, tmp_path: Path) -> None:
+    # Given a folder said to hold integers, that holds the same numbers as floats
+    delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
+    files.write(replace(job.int8.candidate, plan=QuantizationPlan()), tmp_path)
+    # When it is put to the test, then it does not pass
+    with pytest.raises(ArtifactMismatch, match="does not hold the integers"):
+        prove(delivery, job.int8.logits, job.bench)
+
+
+def test_weights_that_are_not_those_of_the_description_are_caught(job: Job, tmp_path: Path) -> None:
+    # Given a description beside weights of another network of the same shape
+    delivery = deliver(job.bench.original.candidate, SAFETENSORS, tmp_path)
+    files.write(stranger(), tmp_path / "other")
+    shutil.copyfile(tmp_path / "other" / files.WEIGHTS, delivery.main)
+    # When it is put to the test, then it cannot even be loaded
+    with pytest.raises(ArtifactMismatch, match="answers otherwise"):
+        prove(delivery, job.bench.original.logits, job.bench)
+
+
+REFERENCE = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 50)
+
+
+def moved(by: float, *, images: int) -> Tensor:
+    """The reference with the first answers pushed towards the other class."""
+    found = REFERENCE.clone()
+    found[:images] += by * (found[:images].flip(1) - found[:images]).sign()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "int8", "noise", "passes"),
+    [
+        (moved(0.003, images=100), False, False, True),
+        (moved(0.005, images=1), False, False, False),
+        (moved(1.9, images=100), True, False, True),
+        (moved(2.1, images=2), True, False, True),
+        (moved(2.1, images=3), True, False, False),
+        (moved(0.39, images=100), True, True, True),
+        (moved(0.41, images=1), True, True, False),
+        (torch.full((100, 2), float("nan")), False, False, False),
+        (torch.full((100, 2), float("nan")), True, False, False),
+        (torch.full((100, 2), float("nan")), True, True, False),
+        (REFERENCE[:, :1], True, False, False),
+    ],
+)
+def test_how_close_is_close_enough(
+    job: Job, tmp_path: Path, found: Tensor, int8: bool, noise: bool, passes: bool
+) -> None:
+    # Given a delivery, and answers at one side of a bound
+    candidate = job.int8.candidate if int8 else job.bench.original.candidate
+    delivery = Delivery(ONNX, candidate, {"model.onnx": tmp_path / "model.onnx"})
+    # When they are compared, then the bound holds
+    if passes:
+        check_answers(delivery, REFERENCE, found, noise=noise)
+    else:
+        with pytest.raises(ArtifactMismatch, match=r"model\.onnx"):
+            check_answers(delivery, REFERENCE, found, noise=noise)
+
+
+def test_a_tie_is_no_mismatch(job: Job, tmp_path: Path) -> None:
+    # Given a network that holds two classes for equally good, and a file that rounds to the other
+    delivery = Delivery(ONNX, job.int8.candidate, {"model.onnx": tmp_path / "model.onnx"})
+    reference = torch.tensor([[4.0, 3.95]] * 10)
+    # When they are compared, then none of these answers is held against the file
+    check_answers(delivery, reference, reference.flip(1), noise=False)
+
+
+def test_without_images_noise_serves(trained_weights: Path) -> None:
+    # Given a job without any data
+    without = probe(None, None, input_shape=(3, 8, 8), seed=5)
+    # Then there are inputs all the same, the same for the same seed, and no labels to be right about
+    first, again = next(without.batches()), next(probe(None, None, input_shape=(3, 8, 8), seed=5).batches())
+    assert torch.equal(first, again)
+    assert (len(without), without.labels) == (len(first), None)
+
+
+def test_a_batch_to_be_timed_has_its_size(job: Job) -> None:
+    # Given fewer images than a batch shall have
+    few = Probe(images=images(3, seed=0))
+    # Then they are repeated
+    assert few.batch(8).shape == (8, 3, 32, 32)
+    assert torch.equal(few.batch(8)[:3], few.batch(8)[3:6])
