@@ -39,5 +39,6 @@ def matching(names: Sequence[str], *, include: Sequence[str], exclude: Sequence[
     if not found:
         near = [close for p in include for close in get_close_matches(p, names, n=2, cutoff=0.4)]
         hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {', '.join(names[:4])} and others."
-        raise NoLayerMatches(f"No layer matches {', '.join(include)}{' without exclude' if exclude else ''}.{hint}")
+        left = " that exclude leaves" if exclude else ""
+        raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer="/include")
     return found

@@ -1,18 +1,17 @@
 """Structured pruning: the least important channels are removed (Li et al. 2017, arXiv:1608.08710)."""
 
-import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.layers import matches, matching, weighted_modules
-from compressor.measure.counting import evaluating
 from compressor.models.edits import edits_between
-from compressor.pruning.channels import narrow
-from contract.failures import PruningFailed
+from compressor.pruning.channels import Narrowed, Pruning, narrow
+from contract.failures import UnfitModel
 from contract.methods.prune import PruneChannels
 from contract.value import Json
 
@@ -23,64 +22,79 @@ def preflight(candidate: Candidate, params: PruneChannels) -> None:
 
 
 def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Candidate:
-    """Remove channels everywhere but in the classifier and where the patterns forbid it."""
+    """Remove channels everywhere but in the classifier and where the patterns forbid it.
+
+    Raises `PruningFailed` where the dependencies between channels cannot be followed, and `UnfitModel` where they can
+    but leave nothing to remove.
+    """
     preflight(candidate, params)
-    before = copy.deepcopy(candidate.module).to("meta")
-    modes = {name: part.training for name, part in candidate.module.named_modules()}
-    candidate.module.eval().requires_grad_(True)
-    kept = _kept(candidate, params)
-    narrowed = narrow(candidate.module, params, input_shape=candidate.input_shape, kept=kept)
-    for name, part in narrowed.module.named_modules():
-        part.training = modes[name]
-    _check(before, narrowed.module)
-    context.record("channels", _channels(before, narrowed.module))
-    if narrowed.only_parts:
-        context.notice("layers_left_alone", f"Only inner widths were narrowed: {narrowed.only_parts}.")
+    context.progress(0.0, "finding dependencies")
+    narrowed = narrow(candidate.module, _pruning(candidate, params))
+    channels = _channels(candidate.module, narrowed.module)
+    if not any(before > after for before, after in channels.values()):
+        raise UnfitModel(_nothing(params, narrowed))
+    _restore_modes(candidate.module, narrowed.module)
+    _tell(channels, narrowed, params, context)
     return replace(
         candidate,
         module=narrowed.module,
-        edits=(*candidate.edits, *edits_between(before, narrowed.module)),
-        masks={name: _sliced(narrowed.module, name, mask) for name, mask in candidate.masks.items()},
+        edits=(*candidate.edits, *edits_between(candidate.module, narrowed.module)),
+        masks=narrowed.masks,
     )
 
 
-def _kept(candidate: Candidate, params: PruneChannels) -> list[nn.Module]:
-    """Layers whose outputs stay: the classifier, and what the patterns leave out."""
-    layers = weighted_modules(candidate.module)
-    left = [layers[n] for n in layers if not matches(n, include=params.include, exclude=params.exclude)]
-    return [*left, _classifier(candidate)]
+def _pruning(candidate: Candidate, params: PruneChannels) -> Pruning:
+    names = weighted_modules(candidate.module)
+    return Pruning(
+        params=params,
+        example=torch.zeros(1, *candidate.input_shape, device=next(candidate.module.parameters()).device),
+        fixed=frozenset(n for n in names if not matches(n, include=params.include, exclude=params.exclude)),
+        masks=candidate.masks,
+    )
 
 
-def _classifier(candidate: Candidate) -> nn.Module:
-    """The layer that computes the logits: the last with weights that runs."""
-    ran: list[nn.Module] = []
-    layers = weighted_modules(candidate.module).values()
-    hooks = [layer.register_forward_hook(lambda part, *_: ran.append(part)) for layer in layers]
-    device = next(candidate.module.parameters()).device
-    with evaluating(candidate.module):
-        candidate.module(torch.zeros(1, *candidate.input_shape, device=device))
-    for hook in hooks:
-        hook.remove()
-    return ran[-1]
+def _restore_modes(before: nn.Module, after: nn.Module) -> None:
+    """Let every part train, or not, as it did."""
+    parts = dict(before.named_modules())
+    for name, part in after.named_modules():
+        part.training = parts[name].training
+    for name, parameter in after.named_parameters():
+        parameter.requires_grad_(before.get_parameter(name).requires_grad)
 
 
-def _check(before: nn.Module, after: nn.Module) -> None:
-    if sum(p.numel() for p in before.parameters()) == sum(p.numel() for p in after.parameters()):
-        raise PruningFailed("No channel can be removed at this ratio and round_to.")
+def _channels(before: nn.Module, after: nn.Module) -> dict[str, tuple[int, int]]:
+    """Outputs of each layer, before and after."""
+    layers = weighted_modules(after)
+    pairs = {name: (_outputs(layer), _outputs(layers[name])) for name, layer in weighted_modules(before).items()}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old is not None and new is not None}
 
 
-def _channels(before: nn.Module, after: nn.Module) -> dict[str, Json]:
-    """Outputs of each narrowed layer, before and after."""
-    old = weighted_modules(before)
-    pairs = {n: (_outputs(old[n]), _outputs(layer)) for n, layer in weighted_modules(after).items() if n in old}
-    return {name: [*pair] for name, pair in pairs.items() if pair[0] != pair[1]}
+def _outputs(layer: nn.Module) -> int | None:
+    width: int | None = getattr(layer, "out_channels", getattr(layer, "out_features", None))
+    return width
 
 
-def _outputs(layer: nn.Module) -> int:
-    return int(getattr(layer, "out_channels", getattr(layer, "out_features", 0)))
+def _nothing(params: PruneChannels, narrowed: Narrowed) -> str:
+    cause = f"; {_listed(narrowed.opaque)} rearrange their channels" if narrowed.opaque else ""
+    return (
+        f"No channel can be removed with ratio {params.ratio:g} and round_to {params.round_to} from the layers that "
+        f"the patterns mean: they are too narrow, or other layers or the output need their widths{cause}."
+    )
 
 
-def _sliced(module: nn.Module, name: str, mask: Tensor) -> Tensor:
-    """The mask of what is left: a pruned weight is exactly zero, and stays so where its channel stays."""
-    weight = module.get_parameter(name)
-    return mask if weight.shape == mask.shape else weight.detach() != 0
+def _tell(channels: Mapping[str, tuple[int, int]], narrowed: Narrowed, params: PruneChannels, context: Context) -> None:
+    narrower: dict[str, Json] = {name: [old, new] for name, (old, new) in channels.items() if old > new}
+    wanted = [name for name in channels if matches(name, include=params.include, exclude=params.exclude)]
+    left = [name for name in wanted if name not in narrower]
+    context.record("channels", narrower)
+    context.record("layers_left_alone", list(left))
+    if narrowed.opaque:
+        context.notice(
+            "layers_left_alone",
+            f"{len(left)} of {len(wanted)} layers keep their widths, because {_listed(narrowed.opaque)} rearrange "
+            "channels; what lies within a block was narrowed.",
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(name or "the network itself" for name in names[:3]) + (" and others" if len(names) > 3 else "")

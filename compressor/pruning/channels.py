@@ -1,24 +1,28 @@
-"""Channels removed together with all that depends on them (DepGraph, Fang et al. 2023, arXiv:2301.12900).
-
-Torch-Pruning finds the dependencies and slices; what may be removed, and what happens where it fails, is ours.
-"""
+"""Networks with fewer channels: Torch-Pruning finds the dependencies and slices, what may go is ours to say."""
 
 import copy
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressor.pruning.islands import inputs_of, is_untraceable, islands
+from compressor.measure.counting import evaluating
+from compressor.pruning.groups import channel_groups, removals, remove
+from compressor.pruning.opaque import composite, rearranging
 from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
+from compressor.pruning.tracing import trace
 from contract.failures import PruningFailed
 from contract.methods.prune import PruneChannels
 
-#: Tracing a network of 700 layers takes about a minute.
-SECONDS = 240.0
+#: DenseNet-201, the slowest of torchvision's, takes 40 s.
+SECONDS = 300.0
+
+#: What Torch-Pruning and a network that was sliced wrongly raise.
+_CAUSES = (
+    RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, ZeroDivisionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,83 +30,84 @@ class Narrowed:
     """A network with fewer channels."""
 
     module: nn.Module
-    #: Why only parts of it could be narrowed, where that is so.
-    only_parts: str | None = None
+    #: By parameter, true where a weight is kept that an earlier pruning could have masked.
+    masks: Mapping[str, Tensor]
+    #: The modules around which dependencies were not followed, by name.
+    opaque: tuple[str, ...]
 
 
-def narrow(
-    module: nn.Module, params: PruneChannels, *, input_shape: tuple[int, int, int], kept: Sequence[nn.Module]
-) -> Narrowed:
-    """The network without its least important channels; the outputs of the modules in `kept` stay as they are.
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """What shall be pruned, and how."""
 
-    Raises `PruningFailed` where neither the whole nor any part of it can be narrowed.
+    params: PruneChannels
+    #: One input, of shape (1, C, H, W).
+    example: Tensor
+    #: Layers whose outputs keep their widths, by name.
+    fixed: Collection[str] = ()
+    #: For an already pruned parameter's name, true where a weight is kept.
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> Narrowed:
+    """A copy of the network without its least important channels, in eval mode; the network itself stays as it is.
+
+    Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`.
     """
-    example = torch.zeros(1, *input_shape, device=next(module.parameters()).device)
-    if is_untraceable(module):
-        return Narrowed(_by_islands(module, params, example, kept), "attention or shuffled channels keep their widths")
-    names = {part: name for name, part in module.named_modules()}
-    spare = copy.deepcopy(module)
     try:
-        _prune(module, params, example, ignored=kept)
-        _check_answers(module, example)
-    except _CAUSES as error:
-        again = dict(spare.named_modules())
-        kept = [again[names[part]] for part in kept]
-        return Narrowed(_by_islands(spare, params, example, kept), f"the whole could not be traced ({_told(error)})")
-    return Narrowed(module)
+        with time_limit(seconds):
+            return _first_that_works(module, pruning)
+    except TimeLimitExceeded as error:
+        raise PruningFailed(f"It takes more than {seconds:g} s to see which channels depend on each other.") from error
 
 
-#: What Torch-Pruning and a wrongly sliced network raise.
-_CAUSES = (
-    RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, ZeroDivisionError,
-    NotImplementedError, RecursionError, TimeLimitExceeded,
-)  # fmt: skip
-
-
-def _told(error: BaseException) -> str:
-    return "it took too long" if isinstance(error, TimeLimitExceeded) else f"{type(error).__name__}: {error}"[:200]
-
-
-def _by_islands(module: nn.Module, params: PruneChannels, example: Tensor, kept: Sequence[nn.Module]) -> nn.Module:
-    parts = dict(islands(module))
-    inputs = inputs_of(module, parts, example)
-    reached = {name: part for name, part in parts.items() if name in inputs}
-    if not reached:
-        raise PruningFailed("Its channels depend on each other in ways that cannot be traced, as a whole and in part.")
-    for name, part in reached.items():
-        last = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)][-1]
+def _first_that_works(module: nn.Module, pruning: Pruning) -> Narrowed:
+    """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
+    reasons = []
+    for opaque_modules in (rearranging, composite):
+        network = copy.deepcopy(module).eval().requires_grad_(True)
         try:
-            _prune(part, params, inputs[name], ignored=[*kept, last])
+            with warnings.catch_warnings():
+                # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
+                warnings.simplefilter("ignore")
+                return _narrowed(network, pruning, opaque_modules(network, pruning.example))
         except _CAUSES as error:
-            raise PruningFailed(f"The channels of {name} cannot be traced ({_told(error)}).", layer=name) from error
-    try:
-        _check_answers(module, example)
-    except _CAUSES as error:
-        raise PruningFailed(f"The network does not run without the channels ({_told(error)}).") from error
-    return module
+            reasons.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}")
+    raise PruningFailed(f"Its channels cannot be followed, as a whole ({reasons[0]}) or in parts ({reasons[1]}).")
 
 
-def _prune(module: nn.Module, params: PruneChannels, example: Tensor, *, ignored: Sequence[nn.Module]) -> None:
-    with torch.enable_grad(), warnings.catch_warnings(), time_limit(SECONDS):
-        # It warns of parameters outside of modules, for which its choice of the dimension is right.
-        warnings.simplefilter("ignore")
-        pruner = tp.pruner.BasePruner(
-            module,
-            example,
-            importance=tp.importance.GroupMagnitudeImportance(p=1 if params.importance == "l1" else 2),
-            global_pruning=params.scope == "global",
-            pruning_ratio=params.ratio,
-            max_pruning_ratio=1.0 if params.scope == "layer" else min(0.98, (1 + params.ratio) / 2),
-            ignored_layers=list(ignored),
-            round_to=params.round_to,
-            # Its defaults for these are shared by all pruners of the process.
-            in_channel_groups={},
-            out_channel_groups={},
-            num_heads={},
-        )
-        pruner.step()
+def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module]) -> Narrowed:
+    names = {part: name for name, part in network.named_modules()}
+    fixed = [part for part, name in names.items() if name in pruning.fixed]
+    before = _answer(network, pruning.example)
+    graph = trace(network, pruning.example, opaque=opaque)
+    chosen = list(removals(list(channel_groups(graph, pruning.params, fixed=fixed)), pruning.params))
+    _mark(network, pruning.masks)
+    for layer, channels in chosen:
+        remove(graph, layer, channels)
+    masks = _unmarked(network, pruning.masks)
+    after = _answer(network, pruning.example)
+    if after.shape != before.shape or (before.isfinite().all() and not after.isfinite().all()):
+        raise ValueError("without the channels it answers in another shape, or not in numbers")
+    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)))
 
 
-def _check_answers(module: nn.Module, example: Tensor) -> None:
-    with torch.no_grad():
-        module(example)
+def _answer(network: nn.Module, x: Tensor) -> Tensor:
+    with evaluating(network):
+        answer: Tensor = network(x)
+    return answer
+
+
+def _mark(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Make masked weights NaN, which no other weight is, so that they are known again after the tensors are sliced."""
+    for name, mask in masks.items():
+        weight = network.get_parameter(name).data
+        weight[~mask.to(weight.device)] = torch.nan
+
+
+def _unmarked(network: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The masks of what is left; masked weights become zero again."""
+    left = {name: ~network.get_parameter(name).detach().isnan() for name in masks}
+    for name, mask in left.items():
+        network.get_parameter(name).data[~mask] = 0
+    return left
