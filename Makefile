@@ -7,7 +7,7 @@ BIN := .venv/bin
 ##@ Use it
 
 demo: install ## Train a small network, compress it over HTTP, show what came out (./demo-output/)
-	@$(BIN)/python -m modelpress.demo
+	@$(BIN)/python examples/digits.py
 
 serve: install ## The whole service in the foreground, on http://127.0.0.1:8000
 	@$(BIN)/modelpress up

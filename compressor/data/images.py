@@ -64,7 +64,7 @@ class Images:
             torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
         )
         draws = None if augment == "none" else self._draws(seed or 0, epoch)
-        for index in order.split(batch_size):
+        for index in torch.split(order, batch_size):
             pixels = self.pixels[index]
             if draws is not None:
                 pixels = _changed(pixels, draws[index], flip=augment == "crop_flip")

@@ -35,7 +35,7 @@ def read_images(
         images = _from_arrays(path, preprocessing, classes)
     else:
         images = _from_folders(path, preprocessing, classes)
-    if len(images.labels.unique()) < 2:
+    if int(images.labels.min()) == int(images.labels.max()):
         raise SingleClass
     return images
 
