@@ -17,7 +17,7 @@ from contract.dataset import Dataset, DatasetFormat
 from contract.failures import Failure, InternalError, Problem, revive
 from contract.job import Event, Job
 from contract.model import Model, ModelFormat
-from contract.pages import EventList
+from contract.pages import EventList, JobList
 from contract.report import Report
 from contract.value import Value
 from contract.worker import Capabilities
@@ -105,6 +105,10 @@ class Client:
     def job(self, job_id: str) -> Job:
         """A job as it stands now."""
         return Job.model_validate_json(self._call("GET", f"/v1/jobs/{job_id}").content)
+
+    def jobs(self, **only: str) -> tuple[Job, ...]:
+        """The newest jobs; `only` is what `GET /v1/jobs` filters by, such as `state="failed"`."""
+        return JobList.model_validate_json(self._call("GET", "/v1/jobs", params=only).content).data
 
     def wait(self, job_id: str, *, watch: Callable[[Job], None] | None = None, timeout: float | None = None) -> Job:
         """The job as it stands at its end, or after `timeout` seconds; `watch` sees it on the way.
