@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--architecture", required=True, help="such as resnet18, or timm:resnet50")
     model.add_argument("--option", action="append", default=[], metavar="NAME=JSON", help="such as num_classes=10")
     model.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the input; the architecture's own if left out"
+        "--size", type=int, metavar="PIXELS", help="side of the input, if not the usual one"
     )
     dataset = commands.add_parser("upload-dataset", help="send a zip of class folders or an npz; prints its id")
     dataset.add_argument("file", type=Path)
