@@ -110,10 +110,13 @@ class Blobs:
         if row.present and self._shelf.size(row.key) == blob.size_bytes:
             return
         self._shelf.put(file, row.key)
+        if not self._arrived(row.key):
+            self._shelf.delete(row.key)
+            raise Unavailable("Storing took so long that the place was given up.", retry_after=1)
+
+    def _arrived(self, key: str) -> bool:
         with self._database.write() as connection:
-            arrived = update(blobs).where(blobs.c.key == row.key).values(present=True)
-            if connection.execute(arrived).rowcount != 1:
-                raise Unavailable("Storing took so long that the place was given up.", retry_after=1)
+            return connection.execute(update(blobs).where(blobs.c.key == key).values(present=True)).rowcount == 1
 
     def _pin(self, tenant: str, blob: Blob) -> Row[Any, Any]:
         try:

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, select, update
 
 from contract.artifact import ArtifactFile
+from contract.failures import JobCrashed
 from contract.job import EventKind, JobState, Progress, StateReason, StepState
 from contract.report import StepReport
 from contract.worker import WorkerCard
@@ -92,16 +93,25 @@ class Claims:
             ) or end(connection, held(claim), state=JobState.CANCELED)
 
     def put_back(self, claim: Claim) -> bool:
-        """Queue the job again because its process crashed; the attempt is counted, and the next one waits a while."""
+        """Queue the job again because its process crashed; the attempt is counted, and the next one waits a while.
+
+        After the last attempt the job has failed.
+        """
+        uncanceled = and_(held(claim), not_canceled())
         with self._database.write() as connection:
-            return requeue(
-                connection,
-                and_(held(claim), not_canceled()),
-                reason=StateReason.JOB_CRASHED,
-                ring_again_seconds=self._terms.ring_again_seconds,
-                delay_seconds=self._terms.backoff_after(claim.attempt),
-                progress=None,
-            ) or end(connection, held(claim), state=JobState.CANCELED)
+            if claim.attempt >= self._terms.max_attempts:
+                error = JobCrashed().problem()
+                put = end(connection, uncanceled, state=JobState.FAILED, error=error)
+            else:
+                put = requeue(
+                    connection,
+                    uncanceled,
+                    reason=StateReason.JOB_CRASHED,
+                    ring_again_seconds=self._terms.ring_again_seconds,
+                    delay_seconds=self._terms.backoff_after(claim.attempt),
+                    progress=None,
+                )
+            return put or end(connection, held(claim), state=JobState.CANCELED)
 
     def _step(self, claim: Claim, index: int, *, kind: EventKind, **values: Any) -> bool:
         at = and_(job_steps.c.job_id == claim.job_id, job_steps.c.position == index)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from contract.failures import InUse, InvalidState, NotFound
+from contract.failures import ContentGone, InUse, InvalidState, NotFound
 from contract.job import JobState
 from contract.model import ContentState
 from storage.columns import now
@@ -53,15 +54,15 @@ class Resources(Generic[R]):
         return self._read(row)
 
     def set_content(self, tenant: str, resource_id: str, blob: Blob) -> R:
-        """Give it its bytes, once; raises `NotFound`, and `InvalidState` where it has some."""
-        content = {"state": ContentState.READY.value, "sha256": blob.sha256, "size_bytes": blob.size_bytes}
-        empty = and_(self._at(tenant, resource_id), self._table.c.state == _AWAITING)
-        with self._database.write() as connection:
-            statement = update(self._table).where(empty).values(**content).returning(self._table)
-            row = connection.execute(statement).one_or_none()
-            if row is None:
-                raise _has_content(self._row(connection, tenant, resource_id))
-        return self._read(row)
+        """Give it its bytes, once.
+
+        Raises `NotFound`, `InvalidState` where it has some, and `ContentGone` where they were collected meanwhile.
+        """
+        try:
+            with self._database.write() as connection:
+                return self._set_content(connection, tenant, resource_id, blob)
+        except IntegrityError as error:
+            raise ContentGone from error
 
     def delete(self, tenant: str, resource_id: str) -> None:
         """Raises `NotFound`, and `InUse` where an open job needs it."""
@@ -81,6 +82,16 @@ class Resources(Generic[R]):
             if reply is not None:
                 conclude(connection, reply.ticket, reply.answer(resource))
         return resource
+
+    def _set_content(self, connection: Connection, tenant: str, resource_id: str, blob: Blob) -> R:
+        content = {"state": ContentState.READY.value, "sha256": blob.sha256, "size_bytes": blob.size_bytes}
+        empty = and_(self._at(tenant, resource_id), self._table.c.state == _AWAITING)
+        row = connection.execute(
+            update(self._table).where(empty).values(**content).returning(self._table)
+        ).one_or_none()
+        if row is None:
+            raise _has_content(self._row(connection, tenant, resource_id))
+        return self._read(row)
 
     def _at(self, tenant: str, resource_id: str) -> ColumnElement[bool]:
         return and_(self._table.c.id == resource_id, self._table.c.tenant == tenant)

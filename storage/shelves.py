@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,9 @@ from contract.failures import ContentGone, StorageFull, Unavailable
 #: Bytes of one piece of what is read.
 _LOCAL_PIECE = 1024**2
 _REMOTE_PIECE = 8 * 1024**2
+
+#: A store that stays away is told to the client while it still waits.
+_PATIENCE = timedelta(seconds=20)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -52,7 +56,8 @@ def shelf_at(url: str, *, spool: Path) -> Shelf:
     """A shelf by its URL: `file:///path`, or any that obstore knows, such as `s3://bucket/prefix`."""
     if url.startswith("file://"):
         return Folder(Path(unquote(urlsplit(url).path)))
-    return Objects(object_store_at(url), inbox=spool)
+    store = object_store_at(url, retry_config={"max_retries": 5, "retry_timeout": _PATIENCE})
+    return Objects(store, inbox=spool)
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.blobs import open_blobs
 from storage.database import Database
+from storage.shelves import Folder
 from tests.integration.storage.house import House
 
 
 @pytest.fixture
 def house(database: Database, tmp_path: Path) -> House:
     """Every part of storage, with blobs in a folder."""
-    return House(database, open_blobs((tmp_path / "blobs").as_uri(), database, spool=tmp_path / "spool"))
+    return House(database, Folder(tmp_path / "blobs"))

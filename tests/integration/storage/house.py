@@ -23,6 +23,7 @@ from storage.jobs import Jobs
 from storage.logs import Logs
 from storage.outbox import Outbox
 from storage.schema import metadata
+from storage.shelves import Shelf
 from storage.terms import Terms
 from storage.upkeep import Upkeep
 from storage.values import Blob, Claim, NewJob
@@ -75,8 +76,13 @@ class House:
     """Every part of storage over one database."""
 
     database: Database
-    blobs: Blobs
+    shelf: Shelf
     terms: Terms = TERMS
+
+    @property
+    def blobs(self) -> Blobs:
+        """Bytes."""
+        return Blobs(self.database, self.shelf)
 
     @property
     def jobs(self) -> Jobs:

@@ -264,6 +264,20 @@ def test_a_crashed_job_waits_a_while_and_has_used_an_attempt(house: House) -> No
     assert house.claim().attempt == 2
 
 
+def test_a_job_that_crashes_at_its_last_attempt_has_failed(house: House) -> None:
+    # Given a job that crashes every time
+    job = house.submit()
+    for _ in range(house.terms.max_attempts):
+        assert house.claims.put_back(house.claim())
+        house.pass_time(600)
+
+    # Then it has failed after the last attempt, and nobody gets it again
+    error = house.job(job).error
+    assert error is not None
+    assert error.code == "job_crashed"
+    assert house.claims.claim(card()) is None
+
+
 def _by_reaping(house: House, claim: Claim) -> None:
     house.pass_time(house.terms.lease_seconds + 1)
     assert house.upkeep.reap() == 1

@@ -13,6 +13,7 @@ from contract.failures import Failure, InvalidRequest, Unavailable
 from storage.columns import now, seconds_from_now
 from storage.database import Database, migrate, open_database
 from storage.schema import idempotency, rings
+from storage.shelves import Folder
 from tests.integration.storage.house import TENANT, House, card
 from tests.servers import PostgreSQL, postgresql_binaries
 
@@ -148,7 +149,7 @@ def test_a_database_that_is_away_comes_back(tmp_path: Path) -> None:
     with PostgreSQL(binaries) as server:
         migrate(server.url("postgres"))
         database = open_database(server.url("postgres"))
-        house = House(database, None)  # type: ignore[arg-type]
+        house = House(database, Folder(tmp_path / "blobs"))
         job = house.submit()
 
         # When the server dies in the midst of it, then everyone is told that it may succeed later
