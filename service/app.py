@@ -20,7 +20,7 @@ from service.watcher import Watcher
 from service.workforce import Workforce
 from storage.blobs import open_blobs
 from storage.catalogue import Datasets, Models
-from storage.database import open_database
+from storage.database import migrate, open_database
 from storage.events import Events
 from storage.idempotency import Idempotency
 from storage.jobs import Jobs
@@ -37,6 +37,7 @@ MAX_BODY = 1024**2
 def build_house(settings: Settings) -> House:
     """Open everything that the routes work with."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    migrate(settings.database)
     database, terms = open_database(settings.database), Terms.of(settings)
     spool = settings.data_dir / "spool"
     blobs = open_blobs(settings.blobs, database, spool=spool, min_free_bytes=settings.min_free_bytes)

@@ -84,7 +84,7 @@ def _names_in(file: BinaryIO) -> list[str]:
 
 def _check_state_dict(names: list[str]) -> None:
     paths = [PurePosixPath(name) for name in names]
-    if any(_EXECUTABLE & set(path.parts[1:]) for path in paths) or any(path.suffix == ".so" for path in paths):
+    if any(_EXECUTABLE & set(path.parts[1:] or path.parts) for path in paths) or any(path.suffix == ".so" for path in paths):
         raise ExecutableModelNotAllowed
     if not any(path.name == "data.pkl" for path in paths):
         raise _no_state_dict()

@@ -1,6 +1,6 @@
 """Lists in pages, newest first, with an opaque cursor."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
@@ -71,7 +71,7 @@ def _cursor_at(resource_id: str) -> str:
 
 def _id_in(cursor: str) -> str:
     try:
-        return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        return b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except ValueError as error:
         raise _fault("after", "The cursor is none that this service gave.") from error
 

@@ -1,0 +1,41 @@
+"""Skipped tests are on a committed list with reasons; in CI any other skip fails the run."""
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+LIST = Path(__file__).with_name("skips.txt")
+
+
+def allowed() -> list[str]:
+    """Patterns over node ids."""
+    lines = LIST.read_text().splitlines()
+    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+
+
+class SkipWatch:
+    """Notes what was skipped, and judges at the end."""
+
+    def __init__(self) -> None:
+        self._skipped: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a skip."""
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._skipped.add(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run where somebody skipped what is not on the list."""
+        strangers = [n for n in sorted(self._skipped) if not any(fnmatchcase(n, p) for p in allowed())]
+        if strangers and os.environ.get("CI"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+            assert terminal is not None
+            terminal.write_line("skipped, and not in tests/skips.txt: " + ", ".join(strangers), red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch this run."""
+    config.pluginmanager.register(SkipWatch(), "skip-watch")
