@@ -12,7 +12,6 @@ from contract.methods.distill import Distill
 from contract.methods.prune import PruneWeights
 from contract.methods.train import FineTune
 from contract.model import Architecture, ModelFormat, Preprocessing
-from contract.value import Json
 
 pytestmark = pytest.mark.gpu
 
