@@ -33,7 +33,9 @@ def images(count: int, *, seed: int) -> Images:
     """Noise with a tint of random strength, which is the class."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % len(_TINTS)
-    pixels = random.integers(0, 120, (count, 32, 32, 3)) + _TINTS[labels][:, None, None] * random.random((count, 1, 1, 1))
+    pixels = random.integers(0, 120, (count, 32, 32, 3)) + _TINTS[labels][:, None, None] * random.random(
+        (count, 1, 1, 1)
+    )
     pixels = torch.from_numpy(pixels.astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
     return Images(pixels, torch.from_numpy(labels).long(), PREPROCESSING)
 
@@ -75,7 +77,9 @@ def spec(*steps: Params, roles: tuple[Role, ...] = ALL_ROLES, **options: object)
     return JobSpec.model_validate({"model": f"mdl_{_ULID}", "data": data, "steps": steps, **options})
 
 
-def order(folder: Path, weights: Path, job: JobSpec, *, checkpoint_seconds: float = 30, resume: Path | None = None) -> Order:
+def order(
+    folder: Path, weights: Path, job: JobSpec, *, checkpoint_seconds: float = 30, resume: Path | None = None
+) -> Order:
     """The order of a job on data of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {Role.TRAIN: (240, 0), Role.CALIBRATION: (64, 2), Role.EVALUATION: (200, 1)}
@@ -97,10 +101,11 @@ def order(folder: Path, weights: Path, job: JobSpec, *, checkpoint_seconds: floa
 
 @dataclass
 class NotingDesk:
-    """Writes down what it is told, keeps the newest checkpoint, and asks to stop after so many of them."""
+    """Writes down what it is told, keeps the newest checkpoint, and asks to stop at the checkpoint of this number."""
 
     folder: Path
     stop_after: int | None = None
+    asked: int = 0
     told: list[Progress] = field(default_factory=list)
     started: list[int] = field(default_factory=list)
     succeeded: list[tuple[int, StepReport]] = field(default_factory=list)
@@ -125,5 +130,5 @@ class NotingDesk:
         self.positions.append(position)
 
     def stop_requested(self) -> bool:
-        # Asked before a checkpoint is written, so the one that is due counts.
-        return self.stop_after is not None and len(self.positions) + 1 >= self.stop_after
+        self.asked += 1
+        return self.asked == self.stop_after

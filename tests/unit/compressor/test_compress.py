@@ -1,0 +1,247 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from compressor.compress import compress, files_left
+from compressor.context import Interrupted
+from compressor.measure.accuracy import accuracy, answers
+from compressor.models import files
+from compressor.models.architectures import build
+from compressor.order import Outcome
+from compressor.report.document import ReportDocument
+from compressor.steps import step_seed
+from contract.artifact import ArtifactFormat
+from contract.failures import ClassesMismatch, ConstraintUnmet, NoLayerMatches, UnfitModel
+from contract.methods import Role
+from contract.methods.distill import Distill
+from contract.methods.prune import PruneChannels, PruneWeights
+from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from contract.methods.replace import ReplaceArchitecture
+from contract.methods.train import FineTune
+from contract.model import Architecture
+from contract.spec import Constraint, Metric
+from tests.unit.compressor.small_jobs import (
+    NotingDesk,
+    images,
+    order,
+    spec,
+    write_weights,
+)
+
+
+def test_three_techniques_in_one_job(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job that prunes, distils and quantizes a trained network, and shall deliver it in both formats
+    steps = (
+        PruneChannels(ratio=0.25),
+        Distill(epochs=3, learning_rate=3e-3, batch_size=24),
+        QuantizeStatic(samples=64),
+    )
+    desk = NotingDesk(tmp_path)
+    job = order(tmp_path, trained_weights, spec(*steps))
+    # When it is done
+    outcome = compress(job, desk)
+    # Then the desk has heard of every step in order, and progress never fell
+    assert desk.started == [0, 1, 2]
+    assert [index for index, _ in desk.succeeded] == [0, 1, 2]
+    fractions = [progress.fraction for progress in desk.told]
+    assert fractions == sorted(fractions)
+    assert {progress.step_count for progress in desk.told} == {3}
+    # And the network is smaller in every way, and measured
+    report = outcome.result.report
+    assert report.ratio.size_bytes < 0.3
+    assert report.ratio.parameters < 0.8
+    assert report.ratio.macs < 0.8
+    assert report.compressed.latency is not None
+    assert report.baseline.latency is not None
+    # And what is told of the file is what the file does
+    _check_onnx(job.out, outcome)
+    _check_folder(job.out, outcome)
+    _check_reports(job.out, outcome, tmp_path)
+
+
+def _check_onnx(out: Path, outcome: Outcome) -> None:
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    data = images(200, seed=1)
+    logits = torch.cat([torch.from_numpy(session.run(None, {"image": b.x.numpy()})[0]) for b in data.batches(50)])
+    assert outcome.result.report.compressed.accuracy == accuracy(logits, data.labels)
+    told = next(file for file in outcome.files if file.filename == "model.onnx")
+    assert told.verified is not None
+    assert told.verified.int8_macs_fraction is not None
+    assert told.verified.int8_macs_fraction > 0.95
+    assert outcome.result.report.compressed.size_bytes == (out / "model.onnx").stat().st_size == told.size_bytes
+    assert told.fastest
+
+
+def _check_folder(out: Path, outcome: Outcome) -> None:
+    data = images(200, seed=1)
+    loaded = accuracy(answers(files.load_model(out), data), data.labels)
+    told = next(file for file in outcome.files if file.format is ArtifactFormat.SAFETENSORS)
+    assert told.verified is not None
+    assert told.verified.accuracy == loaded
+
+
+def _check_reports(out: Path, outcome: Outcome, machine: Path) -> None:
+    assert {file.filename for file in outcome.files} == {path.name for path in out.iterdir()}
+    document = ReportDocument.model_validate_json((out / "report.json").read_bytes())
+    assert document.result == outcome.result
+    assert [step.measurement.parameters for step in document.steps][-1] == outcome.result.report.compressed.parameters
+    for path in out.iterdir():
+        assert str(machine).encode() not in path.read_bytes(), f"{path.name} tells of this machine"
+
+
+def test_without_data_a_job_says_what_it_does_not_know(trained_weights: Path, tmp_path: Path) -> None:
+    # Given pruned weights, no data at all, and a bound on accuracy
+    bound = Constraint(metric=Metric.ACCURACY, kind="max_drop", value=0.05)
+    job = spec(PruneWeights(amount=0.6), roles=(), outputs=["onnx"], constraints=(bound,))
+    # When the job is done
+    outcome = compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
+    # Then nothing is claimed of accuracy, and zeros that no runtime skips are called so
+    assert outcome.result.report.compressed.accuracy is None
+    assert outcome.result.report.fidelity is None
+    assert {"accuracy_not_measured", "masked_only"} <= {notice.code for notice in outcome.result.warnings}
+    # And what is not known meets no bound, but the last state is delivered all the same
+    assert outcome.result.outcome == "unmet"
+    assert [(verdict.met, verdict.actual) for verdict in outcome.result.constraints] == [(False, None)]
+
+
+def test_an_interrupted_job_ends_as_an_uninterrupted_one(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job that was stopped behind its first step, and whose second attempt was stopped within the training
+    steps = (PruneWeights(amount=0.3), FineTune(epochs=3, batch_size=48), PruneChannels(ratio=0.25))
+    job = spec(*steps, outputs=["onnx"], seed=3)
+    resume: Path | None = None
+    for attempt, stop_after in enumerate((1, 2)):
+        desk = NotingDesk(tmp_path / str(attempt), stop_after=stop_after)
+        ordered = order(desk.folder, trained_weights, job, checkpoint_seconds=0)
+        with pytest.raises(Interrupted):
+            compress(replace(ordered, resume=resume), desk)
+        resume = desk.kept
+    assert desk.positions[-1] == {"step_index": 1, "epochs_done": 2}
+    # When a third attempt goes on from there
+    last = NotingDesk(tmp_path / "last")
+    ordered = order(last.folder, trained_weights, job, checkpoint_seconds=0)
+    outcome = compress(replace(ordered, resume=resume), last)
+    # Then it does only what was left
+    assert last.started == [1, 2]
+    # And ends with the same file and the same figures as a job that nobody stopped, to the last bit
+    whole = compress(order(tmp_path / "whole", trained_weights, job), NotingDesk(tmp_path / "whole"))
+    assert _counted(outcome) == _counted(whole)
+    assert len(ReportDocument.model_validate_json((ordered.out / "report.json").read_bytes()).steps) == 3
+
+
+def _counted(outcome: Outcome) -> tuple[object, ...]:
+    """All that is not a time or a size of memory."""
+    timed = {"latency", "load_seconds", "peak_memory_bytes"}
+    report = outcome.result.report
+    ends = tuple(end.model_dump(exclude=timed) for end in (report.baseline, report.compressed))
+    digests = {file.filename: file.sha256 for file in outcome.files if file.format is not ArtifactFormat.REPORT}
+    return (*ends, report.drop, report.fidelity, digests)
+
+
+def test_a_bad_step_is_named_before_the_first_one_runs(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job whose last step has a pattern that no layer matches
+    job = spec(FineTune(epochs=1), PruneWeights(include=("no.such.layer",)))
+    desk = NotingDesk(tmp_path)
+    # When it runs
+    with pytest.raises(NoLayerMatches) as caught:
+        compress(order(tmp_path, trained_weights, job), desk)
+    # Then it fails at once, and says which step of the spec is to blame
+    assert caught.value.step_index == 1
+    assert all(fault.pointer.startswith("/steps/1") for fault in caught.value.errors)
+    assert caught.value.errors
+    assert desk.started == []
+
+
+def test_a_step_behind_a_new_architecture_is_checked_against_that(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job that puts SqueezeNet in the model's place and then names a layer that only the original has
+    other = Architecture(name="squeezenet1_1", options={"num_classes": 4})
+    job = spec(ReplaceArchitecture(architecture=other), PruneWeights(include=("layer1.*",)))
+    # When it runs, then the step that names it is to blame
+    with pytest.raises(NoLayerMatches) as caught:
+        compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
+    assert caught.value.step_index == 1
+
+
+def test_data_with_more_classes_than_the_model_is_refused(tmp_path: Path) -> None:
+    # Given a model of three classes, and data of four
+    three = Architecture(library="timm", name="test_resnet", options={"num_classes": 3})
+    weights = write_weights(build(three), tmp_path / "three.safetensors")
+    job = order(tmp_path, weights, spec(outputs=["onnx"], roles=(Role.EVALUATION,)))
+    source = replace(job.inputs.model.source, architecture=three)
+    inputs = replace(job.inputs, model=replace(job.inputs.model, source=source))
+    # When it runs, then the failure says so
+    with pytest.raises(ClassesMismatch, match="evaluation"):
+        compress(replace(job, inputs=inputs), NotingDesk(tmp_path))
+
+
+#: Leaves next to nothing of the network.
+HARSH = PruneChannels(ratio=0.9, round_to=1)
+KEEPS_ACCURACY = Constraint(metric=Metric.ACCURACY, kind="max_drop", value=0.05)
+
+
+def test_the_latest_state_that_meets_the_constraints_is_kept(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a gentle step and one that ruins the network, and a bound on what may be lost
+    job = spec(PruneWeights(amount=0.05), HARSH, constraints=(KEEPS_ACCURACY,), outputs=["onnx"])
+    # When the job is done
+    outcome = compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
+    # Then the state before the ruin is delivered, and the verdict is that of its file
+    assert outcome.result.outcome == "met"
+    assert [verdict.met for verdict in outcome.result.constraints] == [True]
+    assert outcome.result.report.ratio.parameters == 1
+    document = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(document["steps"]) == 1
+
+
+def test_a_job_that_must_meet_its_constraints_fails_and_leaves_its_files(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job without steps, so that the file computes what the original does, and a bound that it must meet
+    bound = Constraint(metric=Metric.SIZE_BYTES, kind="max_ratio", value=0.5)
+    job = order(tmp_path, trained_weights, spec(constraints=(bound,), on_unmet="fail", outputs=["onnx"]))
+    # When it runs, then it fails with what was found
+    with pytest.raises(ConstraintUnmet, match=r"size_bytes .* is 1\."):
+        compress(job, NotingDesk(tmp_path))
+    # And its files can be had, each of them marked
+    left = files_left(job.out)
+    assert {file.filename for file in left} == {"model.onnx", "report.json", "report.html"}
+    assert all(file.partial for file in left)
+
+
+def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+    assert files_left(tmp_path / "nowhere") == ()
+
+
+def test_both_precisions_have_files_of_their_own(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a quantized network that shall also be had as float32
+    outputs = ["onnx", {"format": "onnx", "precision": "float32"}]
+    job = order(tmp_path, trained_weights, spec(QuantizeDynamic(), outputs=outputs))
+    # When the job is done
+    outcome = compress(job, NotingDesk(tmp_path))
+    # Then each has its name, and is proven as what it is
+    proven = {file.filename: file.verified for file in outcome.files if file.verified}
+    assert set(proven) == {"model.onnx", "model.float32.onnx"}
+    assert proven["model.onnx"] is not None
+    assert proven["model.onnx"].int8_macs_fraction
+    assert proven["model.float32.onnx"] is not None
+    assert proven["model.float32.onnx"].int8_macs_fraction is None
+    # And the job's figures are those of the first
+    assert outcome.result.report.compressed.latency == proven["model.onnx"].latency
+
+
+def test_seeds_differ_between_steps_and_jobs() -> None:
+    seeds = {step_seed(seed, index) for seed in (0, 1, 2**63 - 1) for index in range(3)}
+    assert len(seeds) == 9
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_failure_within_a_step_names_the_step(trained_weights: Path, tmp_path: Path) -> None:
+    # Given channels that cannot be removed in groups so large, behind another step
+    steps = (PruneWeights(amount=0.1), PruneChannels(round_to=256))
+    # When it runs
+    with pytest.raises(UnfitModel) as caught:
+        compress(order(tmp_path, trained_weights, spec(*steps)), NotingDesk(tmp_path))
+    # Then the failure bears the step and no trace of the machine
+    assert caught.value.step_index == 1
+    assert not re.search(r"/(tmp|home|work|usr)/", caught.value.detail)
