@@ -106,7 +106,9 @@ def test_mobilenet_v2_is_the_light_replacement(client: Client, folder: Path, tra
     assert job.report is not None
     assert 0.15 <= job.report.ratio.parameters <= 0.25
     assert {file.filename for file in job.artifacts} >= {"model.onnx", "model.safetensors", "model.json"}
-    assert all(file.verified for file in job.artifacts if file.filename.startswith("model.") and file.format != "model_json")
+    assert all(
+        file.verified for file in job.artifacts if file.filename.startswith("model.") and file.format != "model_json"
+    )
 
 
 def test_sparsity_and_low_bits_in_one_pipeline(client: Client, folder: Path, train: str, evaluation: str) -> None:
