@@ -161,6 +161,8 @@ def svg(figure: Figure) -> str:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None})
     element = text.getvalue()[text.getvalue().index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    # Names of groups: two pictures on one page would have them twice.
+    element = re.sub(r' id="[\w.]+_\d+"', "", element)
     element = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", element)
     for colour, variable in _VARIABLES.items():
         element = element.replace(colour, variable)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from compressor.report.document import ReportDocument
+from tests.unit.compressor.sample_report import sample_document
 from tests.unit.compressor.small_jobs import trained, write_weights
 
 
@@ -22,3 +24,9 @@ def _one_thread() -> Iterator[None]:
 def trained_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights of a small network that is right on about nine images in ten."""
     return write_weights(trained(), tmp_path_factory.mktemp("trained") / "weights.safetensors")
+
+
+@pytest.fixture
+def document() -> ReportDocument:
+    """The report of one finished job."""
+    return sample_document()

@@ -1,7 +1,5 @@
 """A job's figures as a real one has them: ResNet-18 on scanned digits, pruned, distilled and quantized."""
 
-import pytest
-
 from compressor.report.document import ReportDocument
 from contract.artifact import ArtifactFile, ArtifactFormat
 from contract.job import JobResult, Verdict
@@ -87,8 +85,7 @@ def step(measurement: Measurement, drop: float, bits: int, seconds: float, **det
     )
 
 
-@pytest.fixture
-def document() -> ReportDocument:
+def sample_document() -> ReportDocument:
     """The report of one finished job."""
     baseline = state(534, parameters=11_175_370, macs=148_550_656, size=44_700_412).model_copy(
         update={"latency": latency(2.41), "load_seconds": 0.061, "peak_memory_bytes": 165_000_000}
