@@ -63,16 +63,18 @@ def _keeps_width(graph: tp.DependencyGraph, dep: tp.dependency.Dependency) -> bo
 
 
 def _blocks(graph: tp.DependencyGraph, group: tp.dependency.Group) -> int | None:
-    """The blocks of a group; none where only some channels of a grouped layer belong to it."""
+    """The blocks of a group; none where a grouped layer would not keep its blocks equal."""
     blocks = 1
     for dep, indices in group:
         layer, outputs = dep.target.module, graph.is_out_channel_pruning_fn(dep.handler)
+        if dep.target.type is OPTYPE.DEPTHWISE_CONV and layer.in_channels != layer.out_channels:
+            return None
         if dep.target.type not in (OPTYPE.CONV, OPTYPE.GN):
             continue
         pruner = graph.get_pruner_of_module(layer)
         own = pruner.get_out_channel_groups(layer) if outputs else pruner.get_in_channel_groups(layer)
         width = pruner.get_out_channels(layer) if outputs else pruner.get_in_channels(layer)
-        if own > 1 and len(indices) != width:
+        if own > 1 and (len(indices) != width or width == own):
             return None
         blocks = math.lcm(blocks, own)
     return blocks

@@ -1,0 +1,52 @@
+"""A limit on Python that never comes back, in any thread."""
+
+import threading
+import time
+
+import pytest
+
+from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def test_python_that_never_ends_is_stopped() -> None:
+    # Given, when, then: a loop without end ends
+    with pytest.raises(TimeLimitExceeded), time_limit(0.05):
+        spin()
+
+
+def test_it_works_in_other_threads_than_the_first() -> None:
+    # Given: a loop without end in a thread
+    stopped = threading.Event()
+
+    def run() -> None:
+        try:
+            with time_limit(0.05):
+                spin()
+        except TimeLimitExceeded:
+            stopped.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+
+    # When: it runs
+    thread.start()
+
+    # Then: it ends there
+    thread.join(timeout=30)
+    assert stopped.is_set()
+
+
+def test_what_is_done_in_time_is_left_alone() -> None:
+    # Given: work that is done long before its limit
+    with time_limit(0.2):
+        done = sum(range(1000))
+
+    # When: the limit passes
+    time.sleep(0.3)
+
+    # Then: nothing happens
+    assert done == 499500
