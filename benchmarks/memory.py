@@ -12,7 +12,10 @@ def measure() -> list[Row]:
     """The API and the worker's main process, ten seconds after they are ready."""
     with running():
         time.sleep(10)
-        held = {name: process_of(module).memory_info().rss for name, module in [("API", "service"), ("worker main", "worker")]}
+        held = {
+            name: process_of(module).memory_info().rss
+            for name, module in [("API", "service"), ("worker main", "worker")]
+        }
     return [
         Row(
             group="5 memory",

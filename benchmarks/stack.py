@@ -1,5 +1,6 @@
 """The stack under measurement, and its processes."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def process_of(module: str) -> psutil.Process:
     """The topmost process below this one that runs `python -m MODULE`."""
     for process in psutil.Process().children(recursive=True):
         line = process.cmdline()
-        if any(pair == ("-m", module) for pair in zip(line, line[1:], strict=False)):
+        if any(pair == ("-m", module) for pair in itertools.pairwise(line)):
             return process
     raise LookupError(module)
 

@@ -25,7 +25,9 @@ def _waits(client: Client) -> tuple[float, float]:
     """Milliseconds from the job's creation to its claim and to its first progress."""
     job = client.wait(client.submit(SPEC).id)
     events = client.events(job.id)
-    first = {kind: next(e.created_at for e in events if e.kind is kind) for kind in (EventKind.STARTED, EventKind.PROGRESS)}
+    first = {
+        kind: next(e.created_at for e in events if e.kind is kind) for kind in (EventKind.STARTED, EventKind.PROGRESS)
+    }
 
     def since(moment: datetime) -> float:
         return (moment - job.created_at).total_seconds() * 1000

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -62,7 +63,7 @@ def measure() -> list[Row]:
             created = client.create_model(architecture={"name": "resnet18"})
             before = api.memory_info().rss
             forget_peak(api)
-            ours.append(_seconds(lambda: _put(stack.url + created.links["content"], source)))
+            ours.append(_seconds(partial(_put, stack.url + created.links["content"], source)))
             growth = max(growth, peak_bytes(api) - before)
             client.delete_model(created.id)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """A job that was accepted ends once, whatever is killed on the way."""
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def processes(module: str) -> list[psutil.Process]:
             line = process.cmdline()
         except psutil.Error:
             continue
-        if any(pair == ("-m", module) for pair in zip(line, line[1:], strict=False)):
+        if any(pair == ("-m", module) for pair in itertools.pairwise(line)):
             found.append(process)
     return found
 
