@@ -1,16 +1,20 @@
 """Puts what a job reads into its folder, and writes its assignment."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from contract.architecture import resolve_preprocessing
 from contract.dataset import Dataset
+from contract.failures import InputCorrupt
 from contract.model import Model, ModelFormat
 from contract.spec import UntrainedModel
 from contract.worker import WorkerCard
 from storage.values import Claim
 from worker.messages import Assignment, StagedData, StagedModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,18 @@ class Staging:
             teachers={name: self._model(model) for name, model in claim.teachers.items()},
             threads=threads_of(card),
             device=_device(claim, card),
-            resume=self._file(claim.resume.sha256, "checkpoint") if claim.resume else None,
+            resume=self._checkpoint(),
         )
+
+    def _checkpoint(self) -> str | None:
+        """The checkpoint to go on from; one that is damaged costs the work behind it, not the job."""
+        if self.claim.resume is None:
+            return None
+        try:
+            return self._file(self.claim.resume.sha256, "checkpoint")
+        except InputCorrupt:
+            logger.warning("%s: its checkpoint is damaged, so it starts anew", self.claim.job_id)
+            return None
 
     def _start(self) -> StagedModel:
         if self.claim.model is not None:

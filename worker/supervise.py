@@ -125,8 +125,12 @@ class Attempt:
         self._check()
         if self._supervisor.stopping():
             raise Over(HandedBack())
-        blobs = self._supervisor.archive.blobs
-        insist(lambda: blobs.copy_to(self._claim.tenant, sha256, path=path), pulse=self._pulse)
+        insist(lambda: self._copy(sha256, path), pulse=self._pulse)
+
+    def _copy(self, sha256: str, path: Path) -> None:
+        # What an earlier try has left is half a file.
+        path.unlink(missing_ok=True)
+        self._supervisor.archive.blobs.copy_to(self._claim.tenant, sha256, path=path)
 
     def _listen(self) -> Ending:
         while True:

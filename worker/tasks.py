@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def answer_rings(app: Celery, settings: Settings, card: WorkerCard, *, board: Board, runner: tuple[str, ...]) -> None:
     """Have each process of the pool hold a slot, made after the fork, and answer rings with it."""
+
     @cache
     def slot() -> "Slot":
         # Imported here: the main process, which only listens, stays small and opens no database before it forks.

@@ -11,6 +11,7 @@ import pytest
 from contract.artifact import ArtifactFormat
 from contract.job import JobState
 from storage.logs import LOG_CAP_BYTES
+from storage.values import Claim
 from tests.deadline import until
 from tests.faults.bench import TENANT, WEIGHTS, Bench
 from tests.faults.conftest import settings_at
@@ -188,3 +189,52 @@ def test_the_runner_gets_no_credentials_and_has_limits(bench: Bench, monkeypatch
     assert "NoNewPrivs:\t1" in told
     assert "HF_HUB_OFFLINE=1" in told
     assert "OMP_NUM_THREADS=1" in told
+
+
+def acting(bench: Bench, claim: Claim) -> bool:
+    progress = bench.jobs.get(TENANT, claim.job_id).progress
+    return progress is not None and progress.phase == "acting"
+
+
+def damage(bench: Bench, sha256: str) -> None:
+    """Change what is stored behind the service's back."""
+    path = bench.blobs.local_path(TENANT, sha256)
+    assert path is not None
+    path.chmod(0o600)
+    path.write_bytes(b"other bytes")
+
+
+def test_an_input_that_is_no_longer_what_was_uploaded_is_not_used(bench: Bench) -> None:
+    # Given a model whose bytes have changed where they are stored
+    model = bench.model()
+    assert model.sha256 is not None
+    damage(bench, model.sha256)
+    # When a job needs it
+    job = bench.submit("finish", model=model)
+    bench.supervisor.carry_out(bench.claim())
+    # Then it fails by name
+    error = bench.job(job).error
+    assert error is not None
+    assert error.code == "input_corrupt"
+
+
+def carry_out_until_it_acts_and_stop(bench: Bench, claim: Claim) -> None:
+    """Carry a job out, and have the worker shut down once its runner is at work."""
+    bench.stop[0] = False
+    supervising = threading.Thread(target=bench.supervisor.carry_out, args=(claim,))
+    supervising.start()
+    until(lambda: acting(bench, claim))
+    bench.stop[0] = True
+    supervising.join(30)
+
+
+def test_a_damaged_checkpoint_costs_the_work_behind_it_and_not_the_job(bench: Bench) -> None:
+    # Given a job that was handed back with a checkpoint, whose bytes have changed since
+    job = bench.submit("count_until_stopped")
+    carry_out_until_it_acts_and_stop(bench, bench.claim())
+    claim = bench.claim()
+    assert claim.resume is not None
+    damage(bench, claim.resume.sha256)
+    # When it is taken up again / Then it begins anew, and acts until it is stopped
+    carry_out_until_it_acts_and_stop(bench, claim)
+    assert bench.job(job).state is JobState.QUEUED
