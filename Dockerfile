@@ -5,7 +5,7 @@ FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN groupadd --system --gid 10001 modelpress \
     && useradd --system --uid 10001 --gid modelpress --home-dir /var/lib/modelpress --create-home modelpress \
-    && mkdir -p /var/lib/modelpress/data && chown -R modelpress:modelpress /var/lib/modelpress
+    && mkdir -p /var/lib/modelpress/data /var/lib/modelpress/scratch && chown -R modelpress:modelpress /var/lib/modelpress
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 

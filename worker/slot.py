@@ -49,6 +49,7 @@ class Slot:
         self._terminated = threading.Event()
         #: Set once the database has been reached.
         self._ready = threading.Event()
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         database, terms = open_database(settings.database), Terms.of(settings)
         self._workers = Workers(database, terms)
         self._claims = Claims(database, terms)
@@ -74,10 +75,7 @@ class Slot:
         with self._sigterm_heard():
             claim = self._claim()
             if claim is not None:
-                self._board.set_busy(self._number, True)
-                logger.info("%s: attempt %d begins", claim.job_id, claim.attempt)
-                self._supervisor.carry_out(claim)
-        self._board.set_busy(self._number, False)
+                self._carry_out(claim)
 
     def close(self) -> None:
         """End the spare; where the worker shuts down, say so."""
@@ -85,6 +83,14 @@ class Slot:
         if self._board.stopping() and self._number == 0:
             with contextlib.suppress(Unavailable):
                 self._workers.leave(self._card.id)
+
+    def _carry_out(self, claim: Claim) -> None:
+        logger.info("%s: attempt %d begins", claim.job_id, claim.attempt)
+        self._board.set_busy(self._number, True)
+        try:
+            self._supervisor.carry_out(claim)
+        finally:
+            self._board.set_busy(self._number, False)
 
     def _stopping(self) -> bool:
         return self._board.stopping() or self._terminated.is_set()
@@ -112,15 +118,22 @@ class Slot:
             raise SystemExit
 
     def _announce(self) -> None:
-        """The first slot speaks for the worker, whose card is one row."""
         while not self._stopping():
             try:
-                if not self._ready.is_set():
-                    migrate(self._settings.database)
-                    self._ready.set()
-                if self._number == 0:
-                    self._workers.announce(self._card, busy=self._board.busy())
+                self._say_who_is_here()
                 time.sleep(ANNOUNCE_SECONDS)
             except Unavailable as failure:
                 logger.warning("not announced: %s", failure)
                 time.sleep(_TRY_AGAIN_SECONDS)
+            except Exception:
+                # A worker that has fallen silent counts as gone while it works on.
+                logger.exception("not announced")
+                time.sleep(ANNOUNCE_SECONDS)
+
+    def _say_who_is_here(self) -> None:
+        if not self._ready.is_set():
+            migrate(self._settings.database)
+            self._ready.set()
+        # The first slot speaks for the worker, whose card is one row.
+        if self._number == 0:
+            self._workers.announce(self._card, busy=self._board.busy())

@@ -207,5 +207,7 @@ def _cause_of_death(runner: RunnerProcess) -> str:
     code = runner.exit_code or 0
     if code >= 0:
         return f"The process that ran the job ended with exit code {code} and without a result."
+    if -code == signal.SIGKILL:
+        return "The process that ran the job was ended by SIGKILL, as happens where the machine is out of memory."
     names = {one.value: one.name for one in signal.Signals}
     return f"The process that ran the job was ended by {names.get(-code, f'signal {-code}')}."
