@@ -1,6 +1,6 @@
 """The job of `benchmarks.overhead` without the service: the compressor called in a process that has it loaded.
 
-`python -m benchmarks.direct prepare FOLDER` makes weights and data, `run FOLDER EPOCHS` prints the seconds that a job took.
+`python -m benchmarks.direct prepare FOLDER` makes weights and data, `run FOLDER EPOCHS` prints how long a job took.
 """
 
 import io

@@ -98,12 +98,13 @@ def _told(name: str, before: nn.Module, after: nn.Module) -> Iterator[Edit]:
         if not isinstance(before, nn.Identity):
             yield Remove(module=name)
         return
-    if ("bias" in _shapes(after)) != ("bias" in _shapes(before)) and hasattr(before, "bias"):
-        yield Set(module=name, attribute="bias", value="bias" in _shapes(after))
     sizes = {k: v for k, v in _sizes(after).items() if v != _sizes(before).get(k)}
     shapes = {k: v for k, v in _shapes(after).items() if k in _shapes(before) and v != _shapes(before)[k]}
     if sizes or shapes:
         yield Narrow(module=name or ".", sizes=sizes, shapes=shapes)
+    if ("bias" in _shapes(after)) != ("bias" in _shapes(before)) and hasattr(before, "bias"):
+        # After the narrowing, which says how long it is.
+        yield Set(module=name, attribute="bias", value="bias" in _shapes(after))
     old = _attributes(before)
     for attribute, value in _attributes(after).items():
         if attribute in old and old[attribute] != value:

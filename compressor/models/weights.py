@@ -63,11 +63,18 @@ def _check_header(path: Path) -> None:
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise InvalidModel(f"The safetensors header claims {length} bytes, of a file of {size} bytes.")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise InvalidModel("The safetensors header is no JSON.") from error
+            raise InvalidModel("The safetensors header is no JSON, or names a tensor twice.") from error
     if not isinstance(header, dict) or len(header) > MAX_TENSORS:
         raise InvalidModel(f"The safetensors header is no object of at most {MAX_TENSORS} tensors.")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has two members of one name")
+    return found
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
