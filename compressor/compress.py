@@ -17,7 +17,7 @@ from compressor.measure.state import State, measured
 from compressor.models import files
 from compressor.notices import notices
 from compressor.order import DataInput, Desk, Inputs, ModelInput, Order, Outcome
-from compressor.pace import GUESSED_RATE, Pace, Workload, stages
+from compressor.pace import Pace, Workload, stages
 from compressor.preflight import check_steps
 from compressor.report.document import ReportDocument
 from compressor.report.page import write_reports
@@ -59,10 +59,12 @@ class _Job:
     def run(self) -> Outcome:
         """Measure, do the steps, prove the files."""
         inputs, spec = self._probe(), self.order.spec
-        pace = Pace(stages(spec.steps, self._workload(GUESSED_RATE)), self.desk.progress)
+        work = self._workload()
+        pace = Pace(stages(spec.steps, work), self.desk.progress)
         pace.advance(0.0, "measuring the original")
-        original, rate = self._measure_original(inputs)
-        pace.expect(stages(spec.steps, self._workload(rate)))
+        began = time.monotonic()
+        original = self._measure_original(inputs)
+        pace.expect(stages(spec.steps, work.at_rate(images=len(inputs), seconds=time.monotonic() - began)))
         pace.finish()
         steps = Steps(
             order=self.order,
@@ -94,7 +96,7 @@ class _Job:
         m, spec = self.materials, self.order.spec
         return probe(m.evaluation, m.calibration, input_shape=m.original.input_shape, seed=spec.seed)
 
-    def _workload(self, rate: float) -> Workload:
+    def _workload(self) -> Workload:
         m = self.materials
         return Workload(
             macs=count_macs(m.original.module, m.original.input_shape).total,
@@ -102,18 +104,12 @@ class _Job:
             evaluation_images=len(m.evaluation) if m.evaluation else 0,
             files=len(self.order.spec.outputs),
             threads=self.order.threads,
-            rate=rate,
         )
 
-    def _measure_original(self, inputs: Probe) -> tuple[State, float]:
-        """The original's state, and the multiply-accumulates in a second of one thread."""
+    def _measure_original(self, inputs: Probe) -> State:
         folder = self.order.scratch / "original"
-        folder.mkdir(parents=True, exist_ok=True)
         files.write(self.materials.original, folder)
-        began = time.monotonic()
-        state = measured(self.materials.original, folder / WEIGHTS, inputs, torch.device(self.order.device))
-        seconds = max(time.monotonic() - began, 1e-3)
-        return state, max(1.0, state.macs.total * len(inputs) / seconds / self.order.threads)
+        return measured(self.materials.original, folder / WEIGHTS, inputs, torch.device(self.order.device))
 
     def _hand_over(self, choice: Choice) -> Outcome:
         """Put the files and the reports into the order's folder; raises ConstraintUnmet where the job says so."""

@@ -42,6 +42,10 @@ class Workload:
     threads: int
     rate: float = GUESSED_RATE
 
+    def at_rate(self, *, images: int, seconds: float) -> "Workload":
+        """The same work, now that so many images were seen to take so long."""
+        return replace(self, rate=max(1.0, self.macs * images / (max(seconds, 1e-3) * self.threads)))
+
     @property
     def forward_seconds(self) -> float:
         """Time of one image through the network."""

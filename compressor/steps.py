@@ -104,8 +104,9 @@ class Steps:
         while start.position.step_index < len(self.order.spec.steps):
             state, report = self._do(state.candidate, start)
             start = Checkpoint(Position(reports=(*start.position.reports, report)))
-            self._keep(start)
+            # Told before it is kept: whoever goes on from the checkpoint does not tell it again.
             self.desk.step_succeeded(start.position.step_index - 1, report)
+            self._keep(start)
             if self.desk.stop_requested():
                 raise Interrupted
         return state, start.position.reports

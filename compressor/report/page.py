@@ -123,7 +123,8 @@ def _quality_rows(report: Report) -> Iterator[Row]:
         was, now = before.accuracy.value, after.accuracy.value
         yield Row("Top-1 accuracy", words.in_percent(was), words.in_percent(now), change=change)
     if before.loss is not None and after.loss is not None:
-        yield Row("Cross-entropy", f"{before.loss:.3f}", f"{after.loss:.3f}", change=f"{after.loss - before.loss:+.3f}")
+        change = words.in_change(after.loss - before.loss, digits=3)
+        yield Row("Cross-entropy", f"{before.loss:.3f}", f"{after.loss:.3f}", change=change)
     if report.fidelity is not None:
         yield Row("Same answer as the original", "", words.in_percent(report.fidelity.top1_agreement))
 

@@ -31,7 +31,13 @@ def in_percent(fraction: float) -> str:
 
 def in_points(fraction: float) -> str:
     """A signed difference between two fractions, in percentage points."""
-    return f"{100 * fraction:+.1f}".replace("-", "−")
+    return in_change(100 * fraction, digits=1)
+
+
+def in_change(difference: float, *, digits: int) -> str:
+    """A signed difference: `+0.017`; what rounds to nothing has no sign."""
+    text = f"{difference:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def in_times(ratio: float) -> str:

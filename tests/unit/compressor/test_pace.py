@@ -108,3 +108,10 @@ def test_epochs_weigh_most() -> None:
     faster = stages(steps, Workload(**{**vars(work), "rate": 10 * work.rate}))
     assert all(fast.seconds <= slow.seconds for fast, slow in zip(faster, plan, strict=True))
     assert faster[2].seconds < 0.2 * plan[2].seconds
+
+
+def test_a_measured_rate_takes_the_place_of_the_guess() -> None:
+    # Given a network of 10^9 MACs, of which two threads do 100 images in 20 seconds
+    work = Workload(macs=10**9, train_images=0, evaluation_images=0, files=1, threads=2)
+    # Then one image takes a fifth of a second
+    assert work.at_rate(images=100, seconds=20).forward_seconds == pytest.approx(0.2)

@@ -3,6 +3,7 @@ import pytest
 from compressor.report.words import (
     in_a_word,
     in_bytes,
+    in_change,
     in_milliseconds,
     in_percent,
     in_points,
@@ -32,6 +33,8 @@ def test_fractions() -> None:
     assert in_percent(0.9715) == "97.2 %"
     assert in_points(-0.0037) == "−0.4"
     assert in_points(0.012) == "+1.2"
+    assert in_points(-0.0001) == "0.0"
+    assert in_change(-0.0171, digits=3) == "−0.017"
     assert in_times(0.0164) == "0.0164×"
     assert in_times(1.001) == "1×"
     assert in_times(2.5) == "2.5×"
