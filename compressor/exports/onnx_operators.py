@@ -8,7 +8,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
 
-import compressor.quantization.operators  # noqa: F401  (registers the operators)
+from compressor.quantization.operators import SIXTH
 
 #: A value in the graph that is being written; onnxscript calls its own class so.
 Value = Any
@@ -23,6 +23,8 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         ours.linear.default: _linear,
         ours.dynamic_linear.default: _dynamic_linear,
         ours.add.default: _add,
+        ours.multiply.default: _multiply,
+        ours.hard_sigmoid.default: _hard_sigmoid,
         ours.average.default: _average,
         ours.dequantize.default: _dequantize,
     }
@@ -96,6 +98,28 @@ def _add(
 ) -> Value:
     del a_scale, a_zero_point, b_scale, b_zero_point  # They stand on the DequantizeLinear of the two inputs.
     return _quantize(op.Add(a, b), scale, zero_point)
+
+
+def _multiply(
+    a: Value,
+    b: Value,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Value:
+    del a_scale, a_zero_point, b_scale, b_zero_point
+    return _quantize(op.Mul(a, b), scale, zero_point)
+
+
+def _hard_sigmoid(x: Value, x_scale: float, x_zero_point: int) -> Value:
+    del x_scale, x_zero_point
+    zero = _constant(0, ir.DataType.UINT8)
+    three = op.DequantizeLinear(_constant(1, ir.DataType.UINT8), _constant(3.0, ir.DataType.FLOAT), zero)
+    up_to_six = op.QuantizeLinear(op.Add(x, three), _constant(SIXTH * 6, ir.DataType.FLOAT), zero)
+    return op.DequantizeLinear(up_to_six, _constant(SIXTH, ir.DataType.FLOAT), zero)
 
 
 def _average(x: Value, x_scale: float, scale: float, zero_point: int) -> Value:

@@ -22,7 +22,7 @@ from compressor.quantization.codes import activation_code, weight_codes
 from compressor.quantization.graph import capture, sites
 from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
 from compressor.quantization.processor import weight_bits
-from compressor.quantization.products import coded
+from compressor.quantization.products import coded, natural_range
 from compressor.quantization.selection import check, replace_weights, report, selected
 from contract.failures import MissingData, UnfitModel
 from contract.methods.quantize import QuantizeStatic
@@ -71,6 +71,7 @@ def _measured(
         _check_finite(names[node], range_)
     if params.calibrator == "percentile":
         ranges = middles(graph, ranges, _batches(images, context, "calibration, second pass"), part=_MIDDLE)
+    ranges |= {node: natural for node in nodes if (natural := natural_range(node)) is not None}
     context.record("calibrator", params.calibrator)
     context.record("calibration_images", len(images))
     return {names[node]: activation_code(*range_) for node, range_ in ranges.items()}

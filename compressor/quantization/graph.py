@@ -26,6 +26,8 @@ _OUT_OF_PLACE = {
     aten.hardswish_.default: aten.hardswish.default,
     aten.hardsigmoid_.default: aten.hardsigmoid.default,
 }
+#: Operators that multiply their input with a gate made of it.
+_GATED = {aten.silu.default: aten.sigmoid.default, aten.hardswish.default: aten.hardsigmoid.default}
 _IDENTITIES = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alias.default}
 
 
@@ -41,6 +43,7 @@ def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
     for refusal in ("train", "eval"):
         vars(captured).pop(refusal, None)
     _write_anew(captured)
+    _spell_out(captured)
     _drop_identities(captured)
     captured.recompile()
     return captured
@@ -76,6 +79,19 @@ def _write_anew(module: GraphModule) -> None:
             overwritten = node.args[0]
             later = {user for user in overwritten.users if user > node}
             overwritten.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+
+
+def _spell_out(module: GraphModule) -> None:
+    """Write x sigmoid(x) as the two operators that it is: a runtime has an integer kernel for each."""
+    for node in list(module.graph.nodes):
+        if node.target in _GATED:
+            x = node.args[0]
+            with module.graph.inserting_before(node):
+                gate = module.graph.call_function(_GATED[node.target], (x,))
+                product = module.graph.call_function(aten.mul.Tensor, (x, gate))
+            gate.meta, product.meta = dict(node.meta), dict(node.meta)
+            node.replace_all_uses_with(product)
+            module.graph.erase_node(node)
 
 
 def _drop_identities(module: GraphModule) -> None:

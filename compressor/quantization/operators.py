@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 _TOP = 255
+#: The scale of a hard sigmoid's codes, which span [0, 1].
+SIXTH = torch.tensor(1 / _TOP, dtype=torch.float32).item()
 
 
 def _whole(x: Tensor, scale: float) -> Tensor:
@@ -122,6 +124,36 @@ def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (a.double() * b.to(a.device).double() + c.to(a.device).double()).float()
 
 
+@custom_op("modelpress::multiply", mutates_args=())
+def multiply(
+    a: Tensor,
+    b: Tensor,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    """The coded product of two coded activations, one of which may have sides of one."""
+    del a_zero_point, b_zero_point  # The kernel subtracts them before it multiplies.
+    ratio = (_float32(a_scale) * b_scale / scale).to(a.device)
+    code = torch.round(_whole(a, a_scale) * _whole(b, b_scale) * ratio + zero_point)
+    return _saturated(code - zero_point, scale, zero_point)
+
+
+@custom_op("modelpress::hard_sigmoid", mutates_args=())
+def hard_sigmoid(x: Tensor, x_scale: float, x_zero_point: int) -> Tensor:
+    """The coded `clamp(x + 3, 0, 6) / 6`, whose scale is one 255th, of coded activations.
+
+    No integer kernel is called so; this is a sum with 3 that saturates at both ends, read with a sixth of its scale.
+    """
+    part = _float32(x_scale) / _float32(SIXTH * 6)
+    fixed = _float32(3.0) / _float32(SIXTH * 6) - part * x_zero_point
+    code = torch.round(_fused(_whole(x, x_scale) + x_zero_point, part, fixed))
+    return _saturated(code, SIXTH, 0)
+
+
 def _float32(number: float) -> Tensor:
     return torch.tensor(number, dtype=torch.float32)
 
@@ -186,6 +218,25 @@ def _(
     zero_point: int,
 ) -> Tensor:
     return torch.empty_like(a)
+
+
+@multiply.register_fake
+def _(
+    a: Tensor,
+    b: Tensor,
+    a_scale: float,
+    a_zero_point: int,
+    b_scale: float,
+    b_zero_point: int,
+    scale: float,
+    zero_point: int,
+) -> Tensor:
+    return a * b
+
+
+@hard_sigmoid.register_fake
+def _(x: Tensor, x_scale: float, x_zero_point: int) -> Tensor:
+    return torch.empty_like(x)
 
 
 @average.register_fake

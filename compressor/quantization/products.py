@@ -32,6 +32,9 @@ _SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 #: Operators that an integer kernel can do where all that they read is coded.
 _ARITHMETIC = {
     aten.add.Tensor,
+    aten.mul.Tensor,
+    aten.sigmoid.default,
+    aten.hardsigmoid.default,
     aten.cat.default,
     aten.avg_pool2d.default,
     aten.adaptive_avg_pool2d.default,
@@ -40,6 +43,8 @@ _ARITHMETIC = {
     aten.hardtanh.default,
     aten.relu6.default,
 }
+#: Of these, those on two activations.
+PAIRS = {aten.add.Tensor, aten.mul.Tensor}
 _CLAMPS_FROM_ZERO = {aten.relu.default, aten.relu6.default}
 
 
@@ -123,8 +128,17 @@ def coded(module: GraphModule, parameters: Collection[str]) -> dict[Node, Node]:
 
 
 def _is_arithmetic(node: Node) -> bool:
-    two_tensors = node.target is not aten.add.Tensor or (len(node.all_input_nodes) == 2 and not node.kwargs)
-    return node.target in _ARITHMETIC and two_tensors
+    return node.target in _ARITHMETIC and (node.target not in PAIRS or is_pair(node))
+
+
+def is_pair(node: Node) -> bool:
+    """Whether two activations are added or multiplied, and nothing else."""
+    return node.target in PAIRS and len(node.all_input_nodes) == 2 and not node.kwargs
+
+
+def natural_range(node: Node) -> tuple[float, float] | None:
+    """The range of an activation that its operator alone decides."""
+    return (0.0, 1.0) if node.target in (aten.sigmoid.default, aten.hardsigmoid.default) else None
 
 
 def gives_several(node: Node) -> bool:

@@ -12,7 +12,7 @@ import compressor.quantization.operators  # noqa: F401  (registers the operators
 from compressor.quantization.codes import scaled
 from compressor.quantization.graph import aten, sites, tensor
 from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
-from compressor.quantization.products import Product, coded, gives_several, products, result, scaled_by
+from compressor.quantization.products import Product, coded, gives_several, is_pair, products, result, scaled_by
 
 ours = torch.ops.modelpress
 
@@ -61,13 +61,14 @@ class _Rewriting:
         if gives_several(node):
             return
         code = self._planned(node)
-        total = _sum_that_makes(node)
-        if total is not None and all(part in self.codes for part in total.args):
-            self._sum(total, node, code)
-        elif _averages_a_map(node) and node.all_input_nodes[0] in self.codes:
-            x = node.all_input_nodes[0]
-            args = (x, self.codes[x].scale, code.scale, code.zero_point)
-            self.codes[self._replace(node, ours.average.default, args)] = code
+        pair = _pair_that_makes(node)
+        x = node.all_input_nodes[0] if node.all_input_nodes else None
+        if pair is not None and all(part in self.codes for part in pair.args):
+            self._pair(pair, node, code)
+        elif x in self.codes and _averages_a_map(node):
+            self._replace(node, ours.average.default, (x, self.codes[x].scale, code.scale, code.zero_point), code)
+        elif x in self.codes and node.target is aten.hardsigmoid.default:
+            self._replace(node, ours.hard_sigmoid.default, (x, self.codes[x].scale, self.codes[x].zero_point), code)
         else:
             self._insert(node, code)
 
@@ -81,11 +82,11 @@ class _Rewriting:
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
         self.codes[new] = code
 
-    def _sum(self, total: Node, made: Node, code: ActivationCode) -> None:
-        parts = [self.codes[part] for part in total.all_input_nodes]
+    def _pair(self, pair: Node, made: Node, code: ActivationCode) -> None:
+        parts = [self.codes[part] for part in pair.all_input_nodes]
         scales = [number for part in (*parts, code) for number in (part.scale, part.zero_point)]
-        new = self._replace(made, ours.add.default, (*total.args, *scales))
-        self.codes[new] = code
+        operator = ours.add.default if pair.target is aten.add.Tensor else ours.multiply.default
+        self._replace(made, operator, (*pair.args, *scales), code)
 
     def _convolution(self, product: Product, weight: WeightCodes) -> None:
         x, _, bias, stride, padding, dilation, groups = _complete(
@@ -97,8 +98,7 @@ class _Rewriting:
         folded, bias_codes = scaled(weight, factor, shift, x_scale)
         constants = self._constants(product, folded.codes, folded.scale, bias_codes)
         args = (x, *constants, stride, padding, dilation, groups, x_scale, code.scale, code.zero_point)
-        new = self._replace(made, ours.convolution.default, args)
-        self.codes[new] = code
+        self._replace(made, ours.convolution.default, args, code)
 
     def _affine(self, product: Product, bias: Node | None, weight: WeightCodes) -> tuple[Tensor, Tensor]:
         """What scales a convolution's channels and what is added to them, its batch normalization included."""
@@ -161,7 +161,9 @@ class _Rewriting:
         with self.module.graph.inserting_before(reader):
             return self.module.graph.get_attr(free)
 
-    def _replace(self, made: Node, operator: object, args: tuple[object, ...]) -> Node:
+    def _replace(
+        self, made: Node, operator: object, args: tuple[object, ...], code: ActivationCode | None = None
+    ) -> None:
         """Let `operator` make what `made` made, and what was computed on the way to it alone."""
         graph = self.module.graph
         with graph.inserting_before(made):
@@ -169,7 +171,8 @@ class _Rewriting:
         new.meta["val"] = made.meta["val"]
         made.replace_all_uses_with(new)
         self.gone.add(made)
-        return new
+        if code is not None:
+            self.codes[new] = code
 
 
 def _by_channel(weight: WeightCodes) -> WeightCodes:
@@ -177,15 +180,13 @@ def _by_channel(weight: WeightCodes) -> WeightCodes:
     return replace(weight, scale=weight.scale.expand(weight.codes.shape[0]).contiguous(), axis=0)
 
 
-def _sum_that_makes(node: Node) -> Node | None:
-    """The addition of two activations of one shape whose result `node` is."""
-    total = node if node.target is aten.add.Tensor else node.args[0] if node.args else None
-    if not isinstance(total, Node) or total.target is not aten.add.Tensor or len(total.all_input_nodes) != 2:
+def _pair_that_makes(node: Node) -> Node | None:
+    """The sum of two activations of one shape, or the product of two, whose result `node` is."""
+    pair = node if is_pair(node) else node.args[0] if node.args else None
+    if not isinstance(pair, Node) or not is_pair(pair) or (pair is not node and result(pair) is not node):
         return None
-    if result(total) is not node:
-        return None
-    a, b = (part.meta["val"].shape for part in total.all_input_nodes)
-    return total if a == b else None
+    a, b = (part.meta["val"].shape for part in pair.all_input_nodes)
+    return pair if pair.target is aten.mul.Tensor or a == b else None
 
 
 def _averages_a_map(node: Node) -> bool:
