@@ -34,13 +34,13 @@ def int8_macs_fraction(path: Path) -> float:
 
     Counted while the graph answers one image on the CPU, since only the runtime knows what it has fused.
     """
-    runs = [run for run in _runs(path) if run.macs]
-    total = sum(run.macs for run in runs)
-    return sum(run.macs for run in runs if run.operator in _INTEGER) / total if total else 0.0
+    products = [run for run in runs(path) if run.macs]
+    total = sum(run.macs for run in products)
+    return sum(run.macs for run in products if run.operator in _INTEGER) / total if total else 0.0
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """One operator, run once."""
 
     operator: str
@@ -61,7 +61,8 @@ class _Run:
         return 0
 
 
-def _runs(path: Path) -> Iterator[_Run]:
+def runs(path: Path) -> Iterator[Run]:
+    """What the runtime's optimized graph does to answer one image, operator by operator."""
     with TemporaryDirectory() as folder, graph_file(path) as graph:
         for event in json.loads(_profile(graph, Path(folder)).read_bytes()):
             if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
@@ -84,10 +85,10 @@ def _profile(graph: Path, folder: Path) -> Path:
     return Path(session.end_profiling())
 
 
-def _run(args: Mapping[str, Any]) -> _Run:
+def _run(args: Mapping[str, Any]) -> Run:
     """An event's operator and shapes; each input and output stands there as `{type: shape}`."""
     inputs, outputs = (
         tuple(tuple(shape) for tensor in args[key] for shape in tensor.values())
         for key in ("input_type_shape", "output_type_shape")
     )
-    return _Run(str(args["op_name"]), inputs, outputs[0] if outputs else ())
+    return Run(str(args["op_name"]), inputs, outputs[0] if outputs else ())

@@ -35,6 +35,25 @@ class Residual(nn.Module):
         return self.head(self.dropout(torch.flatten(self.average(y), 1)))
 
 
+class Gated(nn.Module):
+    """What light networks gate their activations with: hard swish, squeeze-and-excitation, SiLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.Hardswish())
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 8, 1), nn.ReLU(), nn.Conv2d(8, 16, 1))
+        self.gate = nn.Hardsigmoid()
+        self.expand = nn.Sequential(nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.SiLU(inplace=True))
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        x = self.stem(x)
+        x = self.expand(self.gate(self.squeeze(x)) * x)
+        return self.head(self.average(x).flatten(1))
+
+
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of an image, and a linear one."""
 
@@ -79,6 +98,13 @@ def residual(seed: int = 0) -> Candidate:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return candidate_of(with_statistics(Residual(), seed))
+
+
+def gated(seed: int = 0) -> Candidate:
+    """A small network with gates."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return candidate_of(with_statistics(Gated(), seed))
 
 
 def named(name: str, *, size: int = 64, num_classes: int = 10) -> Candidate:

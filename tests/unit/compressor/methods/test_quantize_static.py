@@ -1,5 +1,6 @@
 """INT8 with measured ranges: what the plan means, what the file computes, and what is refused."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.exports.onnx import export
-from compressor.exports.onnx_runtime import int8_macs_fraction
+from compressor.exports.onnx_runtime import int8_macs_fraction, runs
 from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply, preflight
 from compressor.models import files
@@ -21,6 +22,7 @@ from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from tests.unit.compressor.networks import (
     answers,
     candidate_of,
+    gated,
     images_for,
     inputs_for,
     named,
@@ -68,6 +70,24 @@ def test_every_choice_is_simulated_as_the_file_computes_it(per_channel: bool, ca
     x = inputs_for(candidate)
     planned, found = answers(simulated(candidate), x), onnx_answers(export(candidate, tmp_path / "model.onnx"), x)
     assert _distance(planned, found) < 1e-3
+
+
+def test_gates_run_in_integers_too(tmp_path: Path) -> None:
+    # Given a network whose activations are multiplied with gates made of them
+    candidate = gated()
+    x = inputs_for(candidate)
+    before = answers(candidate.module, x)
+    # When it is quantized
+    candidate = apply(candidate, QuantizeStatic(), with_images(candidate))
+    path = export(candidate, tmp_path / "model.onnx")
+    # Then the runtime's graph reads floats once and gives them once: nothing in between leaves the integers
+    operators = Counter(run.operator for run in runs(path))
+    assert operators["QLinearMul"] == 3
+    assert {"Mul", "Sigmoid", "HardSigmoid", "HardSwish", "DequantizeLinear", "ReduceMean"}.isdisjoint(operators)
+    # And simulation and file agree, and are near to the original
+    planned = answers(simulated(candidate), x)
+    assert _distance(planned, onnx_answers(path, x)) < 1e-3
+    assert 0 < _distance(before, planned) < 0.1
 
 
 def test_attention_keeps_its_own_arithmetic_and_its_layers_become_integers(tmp_path: Path) -> None:
