@@ -64,8 +64,20 @@ class Product:
 
 
 def products(module: GraphModule) -> tuple[Product, ...]:
-    """The operators that can be quantized, in the order in which they run."""
-    return tuple(product for node in module.graph.nodes for product in _products_of(module, node))
+    """The operators that can be quantized, in the order in which they run.
+
+    What is computed of parameters alone is none: it is the same for every image, and exporters make a constant of it.
+    """
+    fed: set[Node] = set()
+    for node in module.graph.nodes:
+        if node.op == "placeholder" or any(source in fed for source in node.all_input_nodes):
+            fed.add(node)
+    return tuple(
+        product
+        for node in module.graph.nodes
+        if node.op == "call_function" and node.args and node.args[0] in fed
+        for product in _products_of(module, node)
+    )
 
 
 def _products_of(module: GraphModule, node: Node) -> tuple[Product, ...]:
