@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
 from torch.fx import GraphModule, Node
 
 from compressor.quantization.graph import aten, only_user, parameter_name, tensor
@@ -84,31 +85,30 @@ def _products_of(module: GraphModule, node: Node) -> tuple[Product, ...]:
     if node.target in (aten.lstm.input, aten.gru.input):
         weights = [p for p in node.args[2] if (t := tensor(module, p)) is not None and t.dim() == 2]  # type: ignore[union-attr]
         return tuple(Product(node, str(parameter_name(w)), "recurrent") for w in weights)
-    name = parameter_name(node.args[1]) if len(node.args) > 1 else None
-    if name is None:
+    weight = node.args[1] if len(node.args) > 1 else None
+    name = parameter_name(weight)
+    # A fixed filter is a buffer: nobody trained it, and no file holds codes of it.
+    if name is None or not isinstance(tensor(module, weight), nn.Parameter):
         return ()
     if node.target is aten.conv2d.default:
         return (Product(node, name, "convolution"),)
     return (Product(node, name, "linear"),) if node.target is aten.linear.default else ()
 
 
-def scaled_by(product: Product) -> Node | None:
-    """The batch normalization that does nothing but scale and shift a convolution's channels."""
-    user = only_user(product.node) if product.kind == "convolution" else None
-    return user if user is not None and user.target is aten.batch_norm.default else None
+def normalization_behind(node: Node) -> Node | None:
+    """The batch normalization that does nothing but scale and shift the channels of this convolution."""
+    user = only_user(node) if node.target is aten.conv2d.default else None
+    if user is None or user.target is not aten.batch_norm.default:
+        return None
+    # Without running statistics it is another one for every batch.
+    return user if user.args[3] is not None else None
 
 
 def result(node: Node) -> Node:
-    """What a kernel that computes `node` gives: the batch normalization and the ReLU behind it come for free."""
-    for follows in (_is_batch_norm, _clamps_from_zero):
-        user = only_user(node)
-        if user is not None and follows(user):
-            node = user
-    return node
-
-
-def _is_batch_norm(node: Node) -> bool:
-    return node.target is aten.batch_norm.default
+    """What a kernel that computes `node` gives: a ReLU behind it, and behind a convolution batch normalization too."""
+    node = normalization_behind(node) or node
+    user = only_user(node)
+    return user if user is not None and _clamps_from_zero(user) else node
 
 
 def _clamps_from_zero(node: Node) -> bool:

@@ -12,7 +12,15 @@ import compressor.quantization.operators  # noqa: F401  (registers the operators
 from compressor.quantization.codes import scaled
 from compressor.quantization.graph import aten, sites, tensor
 from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
-from compressor.quantization.products import Product, coded, gives_several, is_pair, products, result, scaled_by
+from compressor.quantization.products import (
+    Product,
+    coded,
+    gives_several,
+    is_pair,
+    normalization_behind,
+    products,
+    result,
+)
 
 ours = torch.ops.modelpress
 
@@ -97,7 +105,8 @@ class _Rewriting:
         factor, shift = self._affine(product, bias, weight)
         folded, bias_codes = scaled(weight, factor, shift, x_scale)
         constants = self._constants(product, folded.codes, folded.scale, bias_codes)
-        args = (x, *constants, stride, padding, dilation, groups, x_scale, code.scale, code.zero_point)
+        geometry = (_both(stride), _both(padding), _both(dilation), groups)
+        args = (x, *constants, *geometry, x_scale, code.scale, code.zero_point)
         self._replace(made, ours.convolution.default, args, code)
 
     def _affine(self, product: Product, bias: Node | None, weight: WeightCodes) -> tuple[Tensor, Tensor]:
@@ -105,7 +114,7 @@ class _Rewriting:
         channels = weight.codes.shape[0]
         own = tensor(self.module, bias)
         shift = torch.zeros(channels) if own is None else own.detach().cpu()
-        normalization = scaled_by(product)
+        normalization = normalization_behind(product.node)
         if normalization is None:
             return torch.ones(channels), shift
         gamma, beta, mean, variance = (tensor(self.module, node) for node in normalization.args[1:5])
@@ -191,6 +200,12 @@ def _pair_that_makes(node: Node) -> Node | None:
 
 def _averages_a_map(node: Node) -> bool:
     return node.target is aten.adaptive_avg_pool2d.default and node.args[1] in (1, [1, 1])
+
+
+def _both(sizes: int | list[int]) -> list[int]:
+    """Height and width of a stride, a padding or a dilation, which may be given as one number."""
+    numbers = [sizes] if isinstance(sizes, int) else list(sizes)
+    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 def _complete(args: tuple[Any, ...], count: int, defaults: tuple[Any, ...]) -> tuple[Any, ...]:

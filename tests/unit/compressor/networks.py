@@ -54,6 +54,29 @@ class Gated(nn.Module):
         return self.head(self.average(x).flatten(1))
 
 
+class Unusual(nn.Module):
+    """What looks as if it could be fused and cannot, and what need not be a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.twice = nn.Conv2d(8, 8, 1, bias=False)
+        self.after_sum = nn.BatchNorm2d(8)
+        self.by_batch = nn.BatchNorm2d(8, track_running_stats=False)
+        self.register_buffer("blur", torch.full((8, 1, 3, 3), 1 / 9))
+        self.register_buffer("table", torch.linspace(-1, 1, 6).reshape(1, 6))
+        self.of_table = nn.Linear(6, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        x = self.conv(x)
+        x = torch.relu(self.after_sum(self.twice(torch.relu(self.twice(x))) + x))
+        x = self.by_batch(self.twice(x))
+        x = nn.functional.conv2d(x, self.blur, None, 2, 1, groups=8)
+        return self.head(x.mean((2, 3)) + self.of_table(self.table))
+
+
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of an image, and a linear one."""
 
@@ -72,7 +95,7 @@ def with_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
     """The module with batch statistics and scales as training leaves them, the negative ones too."""
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
             part.running_mean.normal_(0, 0.5, generator=generator)
             part.running_var.uniform_(0.5, 2, generator=generator)
             part.weight.data.uniform_(-0.5, 1.5, generator=generator)
@@ -98,6 +121,13 @@ def residual(seed: int = 0) -> Candidate:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return candidate_of(with_statistics(Residual(), seed))
+
+
+def unusual(seed: int = 0) -> Candidate:
+    """A small network with traps."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return candidate_of(with_statistics(Unusual(), seed))
 
 
 def gated(seed: int = 0) -> Candidate:

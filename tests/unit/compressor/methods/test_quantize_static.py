@@ -28,6 +28,7 @@ from tests.unit.compressor.networks import (
     named,
     onnx_answers,
     residual,
+    unusual,
 )
 from tests.unit.compressor.quantization.steps import Told, with_images
 
@@ -70,6 +71,22 @@ def test_every_choice_is_simulated_as_the_file_computes_it(per_channel: bool, ca
     x = inputs_for(candidate)
     planned, found = answers(simulated(candidate), x), onnx_answers(export(candidate, tmp_path / "model.onnx"), x)
     assert _distance(planned, found) < 1e-3
+
+
+def test_what_only_looks_like_a_chain_is_not_taken_for_one(tmp_path: Path) -> None:
+    # Given a layer used thrice, normalization behind a sum and by the batch, a fixed filter, a layer over a constant
+    candidate, told = unusual(), Told()
+    x = inputs_for(candidate)
+    before = answers(candidate.module, x)
+    # When it is quantized
+    candidate = apply(candidate, QuantizeStatic(), told.context(with_images(candidate)))
+    # Then the trained layers that see the image are, each weight once
+    assert candidate.plan.layers == {"conv", "twice", "head"}
+    assert told.records["layers_left_float"] == ["of_table"]
+    # And simulation and file agree, and are near to the original
+    planned = answers(simulated(candidate), x)
+    assert _distance(planned, onnx_answers(export(candidate, tmp_path / "model.onnx"), x)) < 0.02
+    assert 0 < _distance(before, planned) < 0.1
 
 
 def test_gates_run_in_integers_too(tmp_path: Path) -> None:
