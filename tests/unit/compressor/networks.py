@@ -71,7 +71,7 @@ class Unusual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, 4)."""
         x = self.conv(x)
-        x = torch.relu(self.after_sum(self.twice(torch.relu(self.twice(x))) + x))
+        x = self.after_sum(self.twice(torch.relu(self.twice(x))) + x)
         x = self.by_batch(self.twice(x))
         x = nn.functional.conv2d(x, self.blur, None, 2, 1, groups=8)
         return self.head(x.mean((2, 3)) + self.of_table(self.table))
