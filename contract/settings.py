@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     #: Largest upload, in bytes.
     max_upload_bytes: int = Field(default=64 * GIB, ge=1)
+    #: A body of which no 64 KiB come in so long is given up, in seconds.
+    upload_idle_seconds: float = Field(default=60, gt=0)
     #: Free space that uploads leave on the disk, in bytes.
     min_free_bytes: int = Field(default=256 * 1024**2, ge=0)
 

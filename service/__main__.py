@@ -3,11 +3,13 @@
 import ipaddress
 import logging
 import sys
+from types import FrameType
 
 import uvicorn
 
 from contract.settings import Settings
 from service.app import create_app
+from service.house import House
 
 
 def is_loopback(host: str) -> bool:
@@ -20,6 +22,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Server(uvicorn.Server):
+    """Lets go of those who only wait, as soon as it is told to end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = create_app(settings)
+        config = uvicorn.Config(
+            self._app,
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=15,
+            timeout_keep_alive=30,
+            limit_concurrency=1000,
+        )
+        super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on SIGINT and SIGTERM."""
+        house: House = self._app.state.house
+        house.watcher.close()
+        super().handle_exit(sig, frame)
+
+
 def main() -> int:
     """Serve until told to stop; 2 where the settings would leave the service open to others."""
     settings = Settings()
@@ -29,17 +56,7 @@ def main() -> int:
             f"{settings.host} can be reached by others: set MODELPRESS_API_KEYS, or MODELPRESS_HOST=127.0.0.1.\n"
         )
         return 2
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=15,
-        timeout_keep_alive=30,
-        limit_concurrency=1000,
-    )
+    _Server(settings).run()
     return 0
 
 

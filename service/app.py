@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from contract.settings import Settings
 from service import errors, openapi
 from service.bell import Bell
+from service.bodies import Bodies
 from service.house import House
 from service.keeper import Keeper
 from service.metrics import Metrics
@@ -29,9 +30,6 @@ from storage.outbox import Outbox
 from storage.terms import Terms
 from storage.upkeep import Upkeep
 from storage.workers import Workers
-
-#: A body that is not streamed, in bytes.
-MAX_BODY = 1024**2
 
 
 def build_house(settings: Settings) -> House:
@@ -91,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
     house = build_house(settings)
     app.state.house = house
     app.router.lifespan_context = _lifespan
+    # The last one added is the first to see a request.
+    app.add_middleware(Bodies, idle_seconds=settings.upload_idle_seconds)
     if settings.keys:
         app.add_middleware(Keys, keys=settings.keys)
     app.add_middleware(Envelope, metrics=house.metrics)
@@ -106,7 +106,6 @@ def described_app() -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
-        max_body_size=MAX_BODY,
         generate_unique_id_function=_operation_id,
     )
     for part in (models, datasets, jobs, events, artifacts, discovery, health, docs):

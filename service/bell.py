@@ -33,7 +33,8 @@ class Bell:
         """Whether the broker answers."""
         try:
             with self._celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=1)
+                # One try; without a start the library sleeps two seconds before it gives up.
+                connection.ensure_connection(max_retries=1, interval_start=0)
         except (OperationalError, OSError):
             return False
         return True

@@ -1,7 +1,6 @@
 """Stored bytes as HTTP wants them: strong ETags, ranges, digests (RFC 9110, sections 8.8, 13 and 14)."""
 
 import re
-from collections.abc import Mapping
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -9,11 +8,14 @@ from fastapi.responses import StreamingResponse
 
 from contract.failures import PreconditionFailed, RangeNotSatisfiable
 from service.digests import repr_digest
+from service.errors import refuse
 from service.house import TENANT
 from storage.blobs import Blobs
 from storage.values import Blob
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+#: In place of a part that the file does not have.
+NOWHERE = (0, 0)
 
 
 def download(
@@ -21,19 +23,25 @@ def download(
 ) -> Response:
     """The bytes, the part of them that was asked for, or the word that the client has them.
 
-    Raises `ContentGone`, `PreconditionFailed` and `RangeNotSatisfiable`.
+    Raises `ContentGone` and `PreconditionFailed`.
     """
     headers = _headers(blob, filename=filename, inline=inline)
-    if _named(request, "if-match") and not _has(request, "if-match", headers["ETag"]):
+    etag, size = headers["ETag"], blob.size_bytes
+    if "if-match" in request.headers and not _has(request, "if-match", etag):
         raise PreconditionFailed
-    if _has(request, "if-none-match", headers["ETag"]):
-        return Response(status_code=304, headers={"ETag": headers["ETag"]})
-    part = _part(request, blob.size_bytes, headers["ETag"])
-    start, end = part or (0, blob.size_bytes)
+    if _has(request, "if-none-match", etag):
+        return Response(status_code=304, headers={"ETag": etag, "Cache-Control": headers["Cache-Control"]})
+    part = part_of(request.headers.get("range", ""), size) if _still(request, etag) else None
+    if part == NOWHERE:
+        failure = RangeNotSatisfiable(f"The file has {size} bytes.")
+        return refuse(request.scope, failure, headers={"Content-Range": f"bytes */{size}"})
+    start, end = part or (0, size)
     headers["Content-Length"] = str(end - start)
     if part is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{blob.size_bytes}"
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     pieces = blobs.read(TENANT, blob.sha256, start=start, end=end)
+    if request.method == "HEAD":
+        pieces = iter(())
     return StreamingResponse(pieces, status_code=206 if part else 200, headers=headers, media_type=media_type)
 
 
@@ -50,35 +58,29 @@ def _headers(blob: Blob, *, filename: str, inline: bool) -> dict[str, str]:
     }
 
 
-def _named(request: Request, field: str) -> str:
-    headers: Mapping[str, str] = request.headers
-    return headers.get(field, "")
-
-
 def _has(request: Request, field: str, etag: str) -> bool:
-    tags = {tag.strip().removeprefix("W/") for tag in _named(request, field).split(",")}
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get(field, "").split(",")}
     return bool(tags & {etag, "*"})
 
 
-def _part(request: Request, size: int, etag: str) -> tuple[int, int] | None:
-    """Start and end of the one range that was asked for; null where all is to be sent, as with several ranges."""
-    found = _RANGE.fullmatch(_named(request, "range").replace(" ", ""))
-    condition = _named(request, "if-range")
-    if found is None or not any(found.groups()) or (condition and condition != etag):
+def _still(request: Request, etag: str) -> bool:
+    """Whether the client's part, if it has one, is of these bytes."""
+    return request.headers.get("if-range", etag) == etag
+
+
+def part_of(field: str, size: int) -> tuple[int, int] | None:
+    """Start and end of the range that a `Range` field asks for; `NOWHERE` where the file has none of it.
+
+    Null where all is to be sent: without a field, with one that cannot be read, and with several ranges.
+    """
+    found = _RANGE.fullmatch(field.replace(" ", ""))
+    if found is None or not any(found.groups()):
         return None
-    first, last = found.groups()
-    if max(len(first), len(last)) > 18:
-        raise _outside(size)
-    if not first:
-        start, end = max(0, size - int(last)), size
+    first, last = (int(digits) if digits else None for digits in found.groups())
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
+    elif last is not None and last < first:
+        return None
     else:
-        start, end = int(first), min(size, int(last) + 1) if last else size
-        if last and int(last) < int(first):
-            return None
-    if start >= end:
-        raise _outside(size)
-    return start, end
-
-
-def _outside(size: int) -> RangeNotSatisfiable:
-    return RangeNotSatisfiable(f"The file has {size} bytes.")
+        start, end = first, size if last is None else min(size, last + 1)
+    return (start, end) if start < end else NOWHERE

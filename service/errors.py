@@ -7,9 +7,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from contract.failures import (
-    BodyTooLarge,
     Failure,
     InternalError,
     InvalidRequest,
@@ -19,6 +19,7 @@ from contract.failures import (
     RequestRefused,
     UnsupportedMediaType,
 )
+from service.bodies import BodyRefused
 from service.faults import faults_of
 
 log = logging.getLogger("modelpress.service")
@@ -29,56 +30,56 @@ _KINDS: dict[int, type[RequestRefused]] = {
     400: MalformedRequest,
     404: NotFound,
     405: MethodNotAllowed,
-    413: BodyTooLarge,
     415: UnsupportedMediaType,
 }
 
 
-def problem_response(failure: Failure, *, path: str, request_id: str | None) -> Response:
+#: Fields that a status asks for: how to log in; and nobody waits for the rest of a body that comes too slowly.
+_FIELDS: dict[int, dict[str, str]] = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}}
+
+
+def refuse(scope: Scope, failure: Failure, *, headers: Mapping[str, str] | None = None) -> Response:
     """The failure as the client reads it."""
-    problem = failure.problem(instance=path, request_id=request_id)
-    headers = {"Cache-Control": "no-store"}
+    request_id = scope.get("request_id")
+    problem = failure.problem(instance=scope["path"], request_id=request_id)
+    fields = {"Cache-Control": "no-store", **_FIELDS.get(failure.status, {}), **(headers or {})}
     if failure.retry_after is not None:
-        headers["Retry-After"] = str(failure.retry_after)
-    if failure.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        fields["Retry-After"] = str(failure.retry_after)
     body = problem.model_dump_json(exclude_none=True)
-    return Response(body, status_code=failure.status, media_type=PROBLEM, headers=headers)
-
-
-def _answer(request: Request, failure: Failure, *, headers: Mapping[str, str] | None = None) -> Response:
-    response = problem_response(failure, path=request.scope["path"], request_id=request.scope.get("request_id"))
-    response.headers.update(headers or {})
-    return response
+    return Response(body, status_code=failure.status, media_type=PROBLEM, headers=fields)
 
 
 def _of_failure(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, Failure)
-    return _answer(request, failure)
+    return refuse(request.scope, failure)
 
 
 def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error, BodyRefused):
+        return refuse(request.scope, error.failure)
     kind = _KINDS.get(error.status_code, MalformedRequest)
-    return _answer(request, kind(), headers=error.headers)
+    return refuse(request.scope, kind(), headers=error.headers)
 
 
 def _of_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if any(one["type"] == "json_invalid" for one in error.errors()):
-        return _answer(request, MalformedRequest("The body is no JSON that can be read."))
+        return refuse(request.scope, MalformedRequest("The body is no JSON that can be read."))
     faults = faults_of(error.errors(), body=error.body, code=InvalidRequest.code)
-    return _answer(request, InvalidRequest(faults[0].detail if faults else None, errors=faults))
+    return refuse(request.scope, InvalidRequest(faults[0].detail if faults else None, errors=faults))
 
 
 def _of_disconnect(request: Request, error: Exception) -> Response:
     del error
-    return _answer(request, MalformedRequest("The client went away."))
+    return refuse(request.scope, MalformedRequest("The client went away."))
 
 
 def _of_mistake(request: Request, error: Exception) -> Response:
-    log.error("request %s failed", request.scope.get("request_id"), exc_info=error)
-    return _answer(request, InternalError())
+    request_id = request.scope.get("request_id", "")
+    log.error("request %s failed", request_id, exc_info=error)
+    # This answer is given outside of everything that adds the id to answers.
+    return refuse(request.scope, InternalError(), headers={"X-Request-Id": request_id})
 
 
 def install(app: FastAPI) -> None:

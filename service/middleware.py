@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.failures import Unauthorized
-from service.errors import problem_response
+from service.errors import refuse
 from service.metrics import Metrics
 
 log = logging.getLogger("modelpress.access")
@@ -50,7 +50,10 @@ class Envelope:
         # The route's template, so that ids do not make a series each.
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.answered(method=scope["method"], route=route, status=status, seconds=seconds)
-        log.info("%s %s %d %.1fms %s", scope["method"], route, status, seconds * 1000, scope["request_id"])
+        log.info(
+            "method=%s route=%s status=%d ms=%.1f request_id=%s",
+            scope["method"], route, status, seconds * 1000, scope["request_id"],
+        )  # fmt: skip
 
 
 class Keys:
@@ -64,8 +67,7 @@ class Keys:
         if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._admits(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        answer = problem_response(Unauthorized(), path=scope["path"], request_id=scope.get("request_id"))
-        await answer(scope, receive, send)
+        await refuse(scope, Unauthorized())(scope, receive, send)
 
     def _admits(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")

@@ -13,10 +13,11 @@ from contract.dataset import DatasetCreation
 from contract.failures import BodyTooLarge, InvalidSpec, MalformedRequest
 from contract.model import ModelCreation
 from contract.spec import InlineJobSpec
+from service.bodies import allow, announced_length
 from service.house import TENANT, House
 from service.recognition import Format
 from service.specs import parse, read_json
-from service.uploads import Intake, announced_length, unhurried
+from service.uploads import Intake
 from storage.values import Blob
 
 #: Parts that bring files; the spec, which comes first, says of what format they are.
@@ -51,12 +52,10 @@ class _Part:
 
 async def read_parts(request: Request, house: House) -> Parts:
     """Store the files and return the spec; raises `MalformedRequest`, `BodyTooLarge` and what `Intake` raises."""
-    length, most = announced_length(request), house.settings.max_upload_bytes
-    if length is not None and length > most + _MOST_SPEC:
-        raise BodyTooLarge(f"The body has {length} bytes; at most {most} are taken.")
-    reader = _Reader(house, boundary=_boundary(request), expected=length or 0)
+    allow(request, house.settings.max_upload_bytes + _MOST_SPEC)
+    reader = _Reader(house, boundary=_boundary(request), expected=announced_length(request.headers) or 0)
     try:
-        async for chunk in unhurried(request.stream()):
+        async for chunk in request.stream():
             await reader.feed(chunk)
         return await reader.finish()
     finally:
@@ -141,7 +140,7 @@ class _Reader:
             return
         format = self._format_of(name)
         writer = await run_in_threadpool(self._house.blobs.writer, TENANT, expected_bytes=self._expected)
-        self._intake = Intake(writer, format=format, most=self._house.settings.max_upload_bytes)
+        self._intake = Intake(writer, format=format)
 
     def _format_of(self, name: str) -> Format:
         """The format in which the spec announces this part."""
@@ -169,7 +168,7 @@ class _Reader:
         if self._intake is None:
             self._spec = parse(InlineJobSpec, read_json(bytes(self._raw or b"")))
             return
-        blob = await self._intake.finish(self._house.blobs, TENANT, sha256=None, size_bytes=None)
+        blob = await self._intake.finish()
         self._files[self._part.name] = blob
         self._intake = None
 

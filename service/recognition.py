@@ -1,11 +1,12 @@
 """What uploaded bytes are, by their first bytes and their directory; nothing beyond is parsed, nothing is executed."""
 
+import io
 import zipfile
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from contract.dataset import DatasetFormat
-from contract.failures import ExecutableModelNotAllowed, PickleNotAllowed, RequestRefused, UnsupportedFormat
+from contract.failures import ExecutableModelNotAllowed, PickleNotAllowed, UnsupportedFormat
 from contract.model import ModelFormat
 
 #: As many first bytes as `check_beginning` wants to see.
@@ -27,6 +28,12 @@ _NAMES = {
     b"ZF": "joblib",
 }
 _TAR_AT, _TAR = 257, b"ustar"
+
+#: Where a zip archive says that it ends: within its last 22 bytes and a comment of 65,535 at most (APPNOTE, 4.3.16).
+_ZIP_END, _ZIP_END_WITHIN = b"PK\x05\x06", 22 + 65_535
+#: The directory of an archive with a few ten thousand tensors, in bytes; none larger is read into memory.
+_MOST_DIRECTORY = 2 * 1024**2
+
 #: Parts that only programs have: TorchScript, torch.package, torch.export.
 _EXECUTABLE = frozenset(
     {"constants.pkl", "code", "extern_modules", "archive_format", "serialized_exported_program.json"}
@@ -63,32 +70,53 @@ def _wanted(format: Format) -> str:
 
 
 def check_whole(file: BinaryIO, format: Format) -> None:
-    """Refuse archives that are not what they seem; raises `ExecutableModelNotAllowed`, `PickleNotAllowed` or
-    `UnsupportedFormat`."""
-    if format is ModelFormat.SAFETENSORS:
-        return
-    names = _names_in(file)
-    if format is ModelFormat.PT:
-        _check_state_dict(names)
-    if format is DatasetFormat.NPZ and any(PurePosixPath(name).suffix != ".npy" for name in names):
+    """Refuse archives that are not what they seem; raises `ExecutableModelNotAllowed` or `UnsupportedFormat`."""
+    match format:
+        case ModelFormat.SAFETENSORS:
+            return
+        case ModelFormat.PT:
+            _check_state_dict([PurePosixPath(name) for name in _names_in(file)])
+        case DatasetFormat.NPZ:
+            _check_arrays([PurePosixPath(name) for name in _names_in(file)])
+        case DatasetFormat.IMAGE_FOLDER_ZIP:
+            # Millions of images are no reason to hold their names in memory here.
+            _check_end(file)
+
+
+def _check_state_dict(paths: list[PurePosixPath]) -> None:
+    # Every name but those of the oldest torch.export stands below a folder that bears the archive's name.
+    parts = {part for path in paths for part in path.parts[1:] or path.parts}
+    if parts & _EXECUTABLE or any(path.suffix == ".so" for path in paths):
+        raise ExecutableModelNotAllowed
+    if not any(path.name == "data.pkl" for path in paths):
+        raise UnsupportedFormat("The zip archive holds no state_dict.")
+
+
+def _check_arrays(paths: list[PurePosixPath]) -> None:
+    if not paths or any(path.suffix != ".npy" for path in paths):
         raise UnsupportedFormat("The archive holds other files than the arrays of an npz.")
+
+
+def _check_end(file: BinaryIO) -> None:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _ZIP_END_WITHIN))
+    if _ZIP_END not in file.read():
+        raise UnsupportedFormat("The zip archive breaks off: it has no directory.")
+
+
+class _Frugal(io.BufferedReader):
+    """A file of which nobody reads more at once than a directory may have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As asked; raises `ValueError` for too much."""
+        if size is not None and size > _MOST_DIRECTORY:
+            raise ValueError("the directory is too large")
+        return super().read(size)
 
 
 def _names_in(file: BinaryIO) -> list[str]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(_Frugal(io.FileIO(file.fileno(), closefd=False))) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise UnsupportedFormat("The zip archive has no directory that can be read.") from error
-
-
-def _check_state_dict(names: list[str]) -> None:
-    paths = [PurePosixPath(name) for name in names]
-    if any(_EXECUTABLE & set(path.parts[1:] or path.parts) for path in paths) or any(path.suffix == ".so" for path in paths):
-        raise ExecutableModelNotAllowed
-    if not any(path.name == "data.pkl" for path in paths):
-        raise _no_state_dict()
-
-
-def _no_state_dict() -> RequestRefused:
-    return UnsupportedFormat("The zip archive holds no state_dict.")

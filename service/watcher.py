@@ -1,6 +1,7 @@
 """One watcher for all who wait for news of a job, in place of a query each."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from contract.failures import Unavailable
 from storage.events import Events
+
+log = logging.getLogger("modelpress.watcher")
 
 _EVERY_SECONDS = 0.25
 #: In place of a number for a job that is no longer there.
@@ -25,11 +28,17 @@ class Watcher:
         self._newest: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._somebody = asyncio.Event()
+        #: Whether the process is about to end, so that nobody should wait any longer.
+        self.closed = False
 
     @staticmethod
     def now() -> float:
         """A clock that only goes forward, in seconds."""
         return time.monotonic()
+
+    def close(self) -> None:
+        """Let all who wait go, within 250 ms; a signal handler may call this."""
+        self.closed = True
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
@@ -45,10 +54,13 @@ class Watcher:
                 self._newest.pop(job_id, None)
 
     async def wait(self, job_id: str, *, past: int, seconds: float) -> int:
-        """Return when the job has an event past this number, is gone, or the time is over: the newest number."""
+        """Return when the job has an event past this number, is gone, or the time is over: the newest number.
+
+        Also when the watcher is closed.
+        """
 
         def has_news() -> bool:
-            return self._newest.get(job_id, past) > past
+            return self.closed or self._newest.get(job_id, past) > past
 
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._news:
@@ -69,9 +81,9 @@ class Watcher:
         watched = list(self._watched)
         try:
             found = await run_in_threadpool(self._events.newest, watched)
-        except Unavailable:
+            self._newest = {job_id: found.get(job_id, GONE) for job_id in watched}
+        except Unavailable as failure:
             # Whoever waits keeps waiting; the next look may succeed.
-            return
-        self._newest = {job_id: found.get(job_id, GONE) for job_id in watched}
+            log.warning("no news: %s", failure)
         async with self._news:
             self._news.notify_all()

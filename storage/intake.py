@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from contract.failures import DigestMismatch, StorageFull
 from storage.identity import new_ulid
@@ -18,6 +18,9 @@ _LOOK_EVERY = 32 * 1024**2
 
 #: How what has arrived finds its place: takes the file and its description.
 Placing = Callable[[Path, Blob], None]
+
+#: A look at the whole before anybody can see it; raises to refuse it.
+Look = Callable[[BinaryIO], None]
 
 
 def check_room(folder: Path, *, wanted: int, keep_free: int) -> None:
@@ -58,14 +61,18 @@ class Writer:
             self.abort()
             raise
 
-    def commit(self, *, sha256: str | None = None, size_bytes: int | None = None) -> Blob:
+    def commit(self, *, sha256: str | None = None, size_bytes: int | None = None, look: Look | None = None) -> Blob:
         """Make the bytes durable and visible.
 
-        Raises `DigestMismatch` where they are not those announced, `StorageFull`, `Unavailable`; nothing is left then.
+        Raises `DigestMismatch` where they are not those announced, what `look` raises, `StorageFull`, `Unavailable`;
+        nothing is left then.
         """
         blob = Blob(self._digest.hexdigest(), self.size_bytes)
         try:
             _check(blob, sha256=sha256, size_bytes=size_bytes)
+            if look is not None:
+                with self._path.open("rb") as file:
+                    look(file)
             with room_needed():
                 os.fchmod(self._file.fileno(), 0o440)
                 os.fsync(self._file.fileno())

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from contract.artifact import ArtifactList
-from contract.failures import ContentGone, NotFound, RangeNotSatisfiable
+from contract.failures import ContentGone, NotFound, PreconditionFailed, RangeNotSatisfiable
 from contract.report import Report
 from service.downloads import download
 from service.house import TENANT, InHouse
@@ -25,9 +25,10 @@ def list_artifacts(job_id: str, house: InHouse) -> ArtifactList:
     "/artifacts/{filename}",
     response_class=Response,
     responses=problems(
-        NotFound, ContentGone, RangeNotSatisfiable, success=file_response("The file.", "application/octet-stream")
+        NotFound, ContentGone, PreconditionFailed, RangeNotSatisfiable,
+        success=file_response("The file.", "application/octet-stream"),
     ),
-)
+)  # fmt: skip
 def get_artifact(job_id: str, filename: str, request: Request, house: InHouse) -> Response:
     """One file, as a whole or in part."""
     found = house.jobs.artifact(TENANT, job_id, filename=filename)
@@ -47,7 +48,9 @@ def get_report(job_id: str, house: InHouse) -> Report:
 @router.get(
     "/report.html",
     response_class=Response,
-    responses=problems(NotFound, ContentGone, success=file_response("The page.", "text/html")),
+    responses=problems(
+        NotFound, ContentGone, PreconditionFailed, RangeNotSatisfiable, success=file_response("The page.", "text/html")
+    ),
 )
 def get_report_page(job_id: str, request: Request, house: InHouse) -> Response:
     """The report as a page that needs nothing else."""

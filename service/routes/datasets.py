@@ -14,7 +14,9 @@ from contract.failures import (
     MalformedRequest,
     NotFound,
     PickleNotAllowed,
+    PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimeout,
     StorageFull,
     UnsupportedFormat,
 )
@@ -23,7 +25,6 @@ from service.downloads import download
 from service.house import TENANT, InHouse
 from service.idempotent import IsRepeatable, answer_once, answer_with
 from service.routes.lists import InWindow
-from service.routes.models import ANY_SIZE
 from service.routes.responses import file_response, problems
 from service.uploads import receive
 from service.views import dataset_view
@@ -71,10 +72,9 @@ def delete_dataset(dataset_id: str, house: InHouse) -> None:
 
 @router.put(
     "/{dataset_id}/content",
-    max_body_size=ANY_SIZE,
     responses=problems(
         NotFound, InvalidState, BodyTooLarge, MalformedRequest, DigestMismatch, StorageFull,
-        PickleNotAllowed, UnsupportedFormat,
+        PickleNotAllowed, RequestTimeout, UnsupportedFormat,
     ),
     openapi_extra={"requestBody": {"required": True, **file_response("The file.", "application/octet-stream")}},
 )  # fmt: skip
@@ -94,6 +94,7 @@ async def put_dataset_content(dataset_id: str, request: Request, house: InHouse)
         NotFound,
         ContentGone,
         InvalidState,
+        PreconditionFailed,
         RangeNotSatisfiable,
         success=file_response("The file.", "application/octet-stream"),
     ),

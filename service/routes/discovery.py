@@ -11,6 +11,7 @@ from contract.methods import METHODS
 from contract.methods.card import MethodCard, MethodList, card_of
 from contract.model import ModelFormat
 from contract.worker import Capabilities, ServiceLimits
+from service.bodies import MAX_BODY
 from service.house import InHouse
 from service.routes.jobs import MAX_WAIT
 from service.routes.responses import problems
@@ -75,7 +76,7 @@ def get_capabilities(house: InHouse) -> Capabilities:
         outputs=workforce.outputs(),
         limits=ServiceLimits(
             max_upload_bytes=house.settings.max_upload_bytes,
-            max_body_bytes=1024**2,
+            max_body_bytes=MAX_BODY,
             max_steps=32,
             max_wait_seconds=MAX_WAIT,
         ),

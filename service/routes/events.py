@@ -17,7 +17,8 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
 _STREAM = "text/event-stream"
 _HEARTBEAT_SECONDS = 15.0
-_LARGEST = 2**53
+#: Numbers of events, and bytes of logs, stay below.
+_LARGEST = 2**31 - 1
 
 
 @router.get(
@@ -28,19 +29,26 @@ _LARGEST = 2**53
 async def get_events(
     job_id: str,
     house: InHouse,
-    accept: Annotated[str | None, Header(max_length=512, include_in_schema=False)] = None,
-    last_event_id: Annotated[str | None, Header(max_length=32, description="Where a stream goes on.")] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description="Where a stream goes on.")] = None,
     after: Annotated[int, Query(ge=0, le=_LARGEST, description="Only events past this number.")] = 0,
 ) -> Response:
     """Events past a number; with `Accept: text/event-stream` as they come, closed after the last one."""
     job = await run_in_threadpool(house.jobs.get, TENANT, job_id)
     if _STREAM in (accept or ""):
-        past = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else after
+        past = _number(last_event_id, default=after)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(house, job, past), media_type=_STREAM, headers=headers)
     found = await run_in_threadpool(_after, house, job_id, after)
     page = EventList(data=found, next=found[-1].number if found else after)
     return Response(page.model_dump_json(), media_type="application/json")
+
+
+def _number(last_event_id: str | None, *, default: int) -> int:
+    # What is none of our numbers is no reason to refuse a browser that brings it again and again.
+    if last_event_id is None or not last_event_id.isascii() or not last_event_id.isdigit():
+        return default
+    return min(int(last_event_id[:20]), _LARGEST)
 
 
 def _after(house: House, job_id: str, number: int) -> tuple[Event, ...]:
@@ -65,6 +73,8 @@ async def _stream(house: House, job: Job, past: int) -> AsyncIterator[str]:
             if job.done:
                 return
             newest = await house.watcher.wait(job.id, past=past, seconds=_HEARTBEAT_SECONDS)
+            if house.watcher.closed:
+                return
             if newest <= past:
                 yield ": still here\n\n"
                 job = await run_in_threadpool(house.jobs.get, TENANT, job.id)
@@ -76,7 +86,6 @@ async def _stream(house: House, job: Job, past: int) -> AsyncIterator[str]:
     responses=problems(
         NotFound, success={"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The log."}
     ),
-    tags=["jobs"],
 )
 def get_logs(
     job_id: str,

@@ -21,6 +21,7 @@ from contract.failures import (
     NotFound,
     NotReady,
     PickleNotAllowed,
+    RequestTimeout,
     StorageFull,
     UnknownArchitecture,
     UnknownMethod,
@@ -35,17 +36,14 @@ from service.house import TENANT, House, InHouse
 from service.idempotent import IsRepeatable, Key, Repeatable, answer_once, conclude_with, fingerprint_of
 from service.multipart import read_parts
 from service.routes.lists import InWindow
-from service.routes.models import ANY_SIZE
 from service.routes.responses import problems
 from service.specs import read_json
 from service.submission import accepted, enqueue, submit, submit_parts, validate
-from service.uploads import announced_length
 from service.views import job_view
 from storage.values import JobFilter
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_MOST_SPEC = 1024**2
 _METADATA = "metadata."
 #: The longest that a client may wait for an answer, in seconds.
 MAX_WAIT = 300
@@ -78,12 +76,12 @@ _BODY = {
     "",
     status_code=202,
     response_model=Job,
-    max_body_size=ANY_SIZE,
     openapi_extra=_BODY,
     responses=problems(
         MalformedRequest, NotFound, BodyTooLarge, UnsupportedMediaType, PickleNotAllowed, UnsupportedFormat,
         InvalidSpec, InvalidParams, UnknownMethod, UnknownArchitecture, MissingData, WrongOrder, NotReady,
-        FormatUnavailable, DeviceUnavailable, IdempotencyKeyReused, IdempotencyKeyInFlight, StorageFull,
+        FormatUnavailable, DeviceUnavailable, IdempotencyKeyReused, IdempotencyKeyInFlight, RequestTimeout,
+        StorageFull,
         success={"model": JobSpec, "description": "With `validate_only`: the spec with every default."},
     ),
 )  # fmt: skip
@@ -101,7 +99,7 @@ async def create_job(
         return await run_in_threadpool(submit_parts, house, parts, write)
     if kind not in ("", "application/json"):
         raise UnsupportedMediaType("A job is posted as application/json or multipart/form-data.")
-    body = await _small_body(request)
+    body = await request.body()
     if validate_only:
         spec = await run_in_threadpool(validate, house, read_json(body))
         return Response(spec.model_dump_json(), media_type="application/json")
@@ -111,17 +109,6 @@ async def create_job(
 
 def _submit_json(house: House, body: bytes, write: Repeatable) -> Response:
     return submit(house, read_json(body), write)
-
-
-async def _small_body(request: Request) -> bytes:
-    if (announced_length(request) or 0) > _MOST_SPEC:
-        raise BodyTooLarge(f"A spec has {_MOST_SPEC} bytes at most.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_SPEC:
-            raise BodyTooLarge(f"A spec has {_MOST_SPEC} bytes at most.")
-    return bytes(body)
 
 
 @router.get("", responses=problems(InvalidRequest))
@@ -172,7 +159,7 @@ async def _wait(house: House, job: Job, seconds: int) -> Job:
     loop_end = house.watcher.now() + seconds
     past = 0
     with house.watcher.watching(job.id):
-        while not job.done and (left := loop_end - house.watcher.now()) > 0:
+        while not job.done and not house.watcher.closed and (left := loop_end - house.watcher.now()) > 0:
             past = await house.watcher.wait(job.id, past=past, seconds=left)
             job = await run_in_threadpool(house.jobs.get, TENANT, job.id)
     return job

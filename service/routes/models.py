@@ -14,7 +14,9 @@ from contract.failures import (
     MalformedRequest,
     NotFound,
     PickleNotAllowed,
+    PreconditionFailed,
     RangeNotSatisfiable,
+    RequestTimeout,
     StorageFull,
     UnknownArchitecture,
     UnsupportedFormat,
@@ -30,9 +32,6 @@ from service.routes.responses import file_response, problems
 from service.uploads import receive
 from service.views import model_view
 from storage.values import Answer, Blob
-
-#: Above every limit of the settings: what is really taken is up to them.
-ANY_SIZE = 2**62
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -69,10 +68,9 @@ def delete_model(model_id: str, house: InHouse) -> None:
 
 @router.put(
     "/{model_id}/content",
-    max_body_size=ANY_SIZE,
     responses=problems(
         NotFound, InvalidState, BodyTooLarge, MalformedRequest, DigestMismatch, StorageFull,
-        PickleNotAllowed, ExecutableModelNotAllowed, UnsupportedFormat,
+        PickleNotAllowed, ExecutableModelNotAllowed, RequestTimeout, UnsupportedFormat,
     ),
     openapi_extra={"requestBody": {"required": True, **file_response("The file.", "application/octet-stream")}},
 )  # fmt: skip
@@ -92,6 +90,7 @@ async def put_model_content(model_id: str, request: Request, house: InHouse) -> 
         NotFound,
         ContentGone,
         InvalidState,
+        PreconditionFailed,
         RangeNotSatisfiable,
         success=file_response("The weights.", "application/octet-stream"),
     ),

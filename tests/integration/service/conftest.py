@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,35 +55,44 @@ def start(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API over a fresh database, without keys, its broker away."""
-    folder = tmp_path_factory.mktemp("api")
-    url = f"sqlite:///{folder / 'jobs.sqlite3'}"
-    if request.param == "postgresql":
-        server: PostgreSQL = request.getfixturevalue("postgresql")
-        name = f"api_{folder.name}".replace("-", "_")
-        server.execute(f"CREATE DATABASE {name}")
-        url = server.url(name)
-    settings = Settings(
-        port=free_port(),
-        data_dir=folder,
-        database_url=url,
-        redis_url="redis://127.0.0.1:1/0",
-        max_upload_bytes=4 * 1024**2,
-        keeper_seconds=0.5,
-    )
+@contextmanager
+def serving(folder: Path, **more: object) -> Iterator[Api]:
+    """The API over a fresh database of SQLite unless another is named, its broker away."""
+    chosen: dict[str, object] = {
+        "port": free_port(),
+        "data_dir": folder,
+        "database_url": f"sqlite:///{folder / 'jobs.sqlite3'}",
+        "redis_url": "redis://127.0.0.1:1/0",
+        "max_upload_bytes": 4 * 1024**2,
+        "keeper_seconds": 0.5,
+    }
+    settings = Settings.model_validate(chosen | more)
     process = start(settings, folder / "api.log")
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=30) as http:
             until(lambda: ready(http), seconds=30)
-            database = open_database(url)
+            database = open_database(settings.database)
             blobs = open_blobs(settings.blobs, database, spool=folder / "own-spool")
             yield Api(http, process, database, blobs, Claims(database), settings)
             database.close()
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API without keys, on each of the two databases."""
+    folder = tmp_path_factory.mktemp("api")
+    if request.param == "sqlite":
+        with serving(folder) as api:
+            yield api
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    name = f"api_{folder.name}".replace("-", "_")
+    server.execute(f"CREATE DATABASE {name}")
+    with serving(folder, database_url=server.url(name)) as api:
+        yield api
 
 
 @pytest.fixture
