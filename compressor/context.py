@@ -66,7 +66,7 @@ def _silent_notice(code: NoticeCode, detail: str) -> None:
 class Context:
     """What one step may use."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     #: Of this step: derived from the job's seed and the step's index.
     seed: int = 0
     train: Images | None = None
@@ -80,4 +80,4 @@ class Context:
     record: Callable[[str, Json], None] = _silent_record
     #: Adds a warning to the step's report.
     notice: Callable[[NoticeCode, str], None] = _silent_notice
-    checkpoints: Checkpoints = NoCheckpoints()
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)

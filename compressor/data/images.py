@@ -56,15 +56,24 @@ class Images:
         chosen = torch.randperm(len(self), generator=_generator(seed, 0))[:count].sort().values
         return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
 
+    def batch_sizes(self, batch_size: int) -> list[int]:
+        """The fewest batches of at most `batch_size` images, as even as can be; one of three where two would leave one.
+
+        A last batch of what is left over may be an image or two, and their statistics spoil batch normalization.
+        """
+        count = max(1, min(-(-len(self) // batch_size), len(self) // 2))
+        size, larger = divmod(len(self), count)
+        return [size + 1] * larger + [size] * (count - larger)
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: Augment = "none"
     ) -> Iterator[Batch]:
-        """All images once: in the dataset's order, or shuffled by `seed` and `epoch` where a seed is given."""
+        """All images once, in batches of `batch_sizes`: in the dataset's order, or shuffled by `seed` and `epoch`."""
         order = (
             torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
         )
         draws = None if augment == "none" else self._draws(seed or 0, epoch)
-        for index in torch.split(order, batch_size):
+        for index in torch.split(order, self.batch_sizes(batch_size)):
             pixels = self.pixels[index]
             if draws is not None:
                 pixels = _changed(pixels, draws[index], flip=augment == "crop_flip")

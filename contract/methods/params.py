@@ -57,7 +57,7 @@ class Training(Params):
     weight_decay: float = Field(
         default=0.0, ge=0, le=1, description="Decoupled for adamw, an L2 penalty for adam and sgd."
     )
-    batch_size: int = Field(default=64, ge=1, le=65_536, description="Images in a batch.")
+    batch_size: int = Field(default=64, ge=2, le=65_536, description="Images in a batch.")
     augment: Literal["none", "crop", "crop_flip"] = Field(
         default="none",
         description="Random changes of the training images: a shift by up to 1/8 of the side, and a mirror image.",

@@ -1,0 +1,146 @@
+"""A student learns what its teacher answers, whoever the two are."""
+
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.data.images import Images
+from compressor.methods import distill, prune_channels, prune_weights
+from compressor.models.architectures import build
+from contract.failures import ClassesMismatch, UnfitModel
+from contract.methods.distill import Distill
+from contract.methods.prune import PruneChannels, PruneWeights
+from contract.model import Architecture
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
+
+DATA = images(96, seed=0)
+SMALL = Architecture(name="squeezenet1_1")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> nn.Module:
+    """A network that knows the images."""
+    return trained()
+
+
+def candidate(module: nn.Module) -> Candidate:
+    return Candidate(module=module, architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
+
+
+def taught(student: Candidate, params: Distill, teacher: nn.Module, name: str = "original") -> Candidate:
+    return distill.apply(student, params, Context(train=DATA, seed=1, teachers={name: lambda: teacher}))
+
+
+def distance(student: nn.Module, teacher: nn.Module, data: Images = DATA) -> float:
+    """Mean squared difference of the logits."""
+    with torch.no_grad():
+        batches = [(student.eval()(batch.x), teacher(batch.x)) for batch in data.batches(48)]
+    return float(torch.cat([(a - b).square() for a, b in batches]).mean())
+
+
+@pytest.mark.parametrize("objective", ["kl", "mse"])
+def test_a_pruned_network_comes_back_to_its_original(teacher: nn.Module, objective: Literal["kl", "mse"]) -> None:
+    # Given a network that has lost half of its channels
+    student = prune_channels.apply(candidate(copy.deepcopy(teacher)), PruneChannels(ratio=0.5), Context())
+    before = distance(student.module, teacher)
+    # When the original teaches it
+    params = Distill(objective=objective, epochs=4, batch_size=16, learning_rate=3e-3)
+    after = distance(taught(student, params, teacher).module, teacher)
+    # Then it answers much more as the original does
+    assert after < 0.5 * before
+
+
+def test_the_teacher_is_left_as_it_was(teacher: nn.Module) -> None:
+    # Given a teacher / When a copy of it learns
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    taught(candidate(build(NETWORK, seed=3)), Distill(epochs=1, batch_size=32), teacher)
+    # Then nothing of the teacher has changed, statistics included
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert not any(part.training for part in teacher.modules())
+
+
+def test_what_is_pruned_stays_zero(teacher: nn.Module) -> None:
+    # Given a network of which most weights are zero
+    student = prune_weights.apply(candidate(copy.deepcopy(teacher)), PruneWeights(amount=0.8), Context())
+    # When it learns
+    after = taught(student, Distill(epochs=1, batch_size=32), teacher)
+    # Then they still are
+    assert after.masks.keys() == student.masks.keys()
+    for name, mask in after.masks.items():
+        assert not after.module.get_parameter(name)[~mask].any()
+
+
+def test_a_fresh_architecture_learns_the_same_classes(teacher: nn.Module) -> None:
+    # Given a network / When another architecture is to learn from it
+    student = taught(candidate(teacher), Distill(student=SMALL, epochs=1, batch_size=32), teacher)
+    # Then that is what comes out, with the model's classes and its input, from the step's seed
+    assert type(student.module).__name__ == "SqueezeNet"
+    assert student.architecture.options["num_classes"] == 4
+    assert (student.num_classes, student.input_shape) == (4, (3, 32, 32))
+    again = taught(candidate(teacher), Distill(student=SMALL, epochs=1, batch_size=32), teacher)
+    pairs = zip(student.module.parameters(), again.module.parameters(), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs)
+
+
+class Noting(nn.Module):
+    """A teacher that notes what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return x.mean((2, 3)).repeat(1, 2)[:, :4]
+
+
+def seen(params: Distill) -> int:
+    """How many images the teacher was shown beyond the one by which its classes are counted."""
+    teacher = Noting()
+    taught(candidate(build(NETWORK, seed=0)), params, teacher)
+    return sum(len(x) for x in teacher.seen[1:])
+
+
+def test_a_teacher_is_asked_once_unless_the_images_change() -> None:
+    # Given images that stay as they are, and images that change with every epoch
+    # Then the teacher sees each once, or sees in every epoch what the student sees
+    assert seen(Distill(epochs=3, batch_size=32)) == len(DATA)
+    assert seen(Distill(epochs=3, batch_size=32, augment="crop")) == 3 * len(DATA)
+
+
+def test_an_uploaded_teacher_is_found_by_its_name(teacher: nn.Module) -> None:
+    # Given a teacher that goes by an id / When a step names it / Then it teaches
+    name = "mdl_" + "0" * 26
+    student = candidate(build(NETWORK, seed=3).eval())
+    before = distance(student.module, teacher)
+    params = Distill(teacher=name, epochs=2, batch_size=16, learning_rate=3e-3)
+    assert distance(taught(student, params, teacher, name).module, teacher) < before
+
+
+@pytest.mark.parametrize(
+    ("params", "network", "failure"),
+    [
+        (Distill(teacher="mdl_" + "0" * 26), lambda: build(NETWORK, seed=0), UnfitModel),
+        (Distill(), lambda: build(SMALL.model_copy(update={"options": {"num_classes": 7}}), seed=0), ClassesMismatch),
+    ],
+    ids=["nobody", "other classes"],
+)
+def test_a_teacher_that_cannot_teach_is_refused_by_name(
+    params: Distill, network: Callable[[], nn.Module], failure: type[Exception]
+) -> None:
+    # Given a teacher that is not there, or that tells other classes apart / When / Then
+    with pytest.raises(failure):
+        taught(candidate(build(NETWORK, seed=0)), params, network().eval())
+
+
+def test_a_student_of_other_classes_is_refused_before_the_work(teacher: nn.Module) -> None:
+    # Given an architecture with options that do not fit the model / When it is looked at / Then
+    student = SMALL.model_copy(update={"options": {"num_classes": 9}})
+    with pytest.raises(ClassesMismatch, match="9 classes"):
+        distill.preflight(candidate(teacher), Distill(student=student))

@@ -1,0 +1,203 @@
+"""Training learns, keeps zeros, tells how it goes, and survives being interrupted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from compressor.candidate import Candidate
+from compressor.context import Context, Interrupted, TrainingState
+from compressor.data.images import Batch
+from compressor.training.loop import train
+from compressor.training.objectives import cross_entropy
+from contract.failures import MissingData, TrainingDiverged
+from contract.methods.train import FineTune
+from contract.model import Architecture
+from contract.value import Json
+from tests.unit.compressor.networks import Residual
+from tests.unit.compressor.small_jobs import PREPROCESSING, images
+
+DATA = images(50, seed=0)
+
+
+def candidate(masks: Mapping[str, Tensor] | None = None) -> Candidate:
+    """A residual network with batch normalization and dropout; its architecture is never built here."""
+    torch.manual_seed(0)
+    made = Candidate(
+        module=Residual().eval(),
+        architecture=Architecture(name="resnet18"),
+        preprocessing=PREPROCESSING,
+        num_classes=4,
+        masks=masks or {},
+    )
+    made.apply_masks()
+    return made
+
+
+def trained(params: FineTune, context: Context, start: Candidate | None = None) -> Candidate:
+    made = start or candidate()
+    train(made, params, context, objective=cross_entropy)
+    return made
+
+
+def same(first: Candidate, second: Candidate) -> bool:
+    mine, other = first.module.state_dict(), second.module.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@dataclass
+class StopAfter:
+    """Checkpoints that interrupt behind one epoch, and keep what a file would keep of it."""
+
+    epochs: int
+    kept: TrainingState | None = None
+
+    def resume(self) -> TrainingState | None:
+        return None
+
+    def save(self, state: TrainingState) -> None:
+        if state.epochs_done == self.epochs:
+            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+            self.kept = replace(state, tensors=tensors)
+            raise Interrupted
+
+
+@dataclass
+class Resume:
+    """Checkpoints that begin with what was kept."""
+
+    state: TrainingState | None
+
+    def resume(self) -> TrainingState | None:
+        return self.state
+
+    def save(self, state: TrainingState) -> None:
+        """Nothing is kept."""
+
+
+def test_it_learns() -> None:
+    # Given images of four tints
+    notes: dict[str, Json] = {}
+    # When a network is trained on them
+    made = trained(FineTune(epochs=6, batch_size=10, learning_rate=0.01), Context(train=DATA, record=notes.__setitem__))
+    # Then its loss falls from epoch to epoch's end, and it is left ready to be used
+    curve = notes["train_loss"]
+    assert isinstance(curve, list)
+    assert len(curve) == 6
+    assert float(str(curve[-1])) < 0.8 * float(str(curve[0]))
+    assert not any(part.training for part in made.module.modules())
+    assert all(parameter.is_contiguous() for parameter in made.module.parameters())
+    assert isinstance(notes["images_per_second"], float)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_what_is_pruned_stays_zero_and_the_rest_learns(optimizer: Literal["adam", "adamw", "sgd"]) -> None:
+    # Given a network of which half of one layer is pruned
+    mask = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5
+    start = candidate({"stem.0.weight": mask})
+    before = start.module.get_parameter("stem.0.weight").clone()
+    # When it is trained, with decay and momentum
+    params = FineTune(epochs=2, batch_size=10, optimizer=optimizer, weight_decay=0.01)
+    weight = trained(params, Context(train=DATA), start).module.get_parameter("stem.0.weight")
+    # Then every pruned weight is zero, and every other has moved
+    assert not weight[~mask].any()
+    assert (weight[mask] != before[mask]).all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    optimizer: Literal["adam", "adamw", "sgd"], stop: int
+) -> None:
+    # Given a training of four epochs that nobody stops
+    mask = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5
+    masks = {"stem.0.weight": mask}
+    params = FineTune(epochs=4, batch_size=16, optimizer=optimizer, augment="crop_flip", weight_decay=0.01)
+    whole_notes: dict[str, Json] = {}
+    whole = trained(params, Context(train=DATA, seed=3, record=whole_notes.__setitem__), candidate(masks))
+    # When another is interrupted, and a third goes on from there with torch's own generator elsewhere
+    stopping = StopAfter(stop)
+    with pytest.raises(Interrupted):
+        trained(params, Context(train=DATA, seed=3, checkpoints=stopping), candidate(masks))
+    torch.manual_seed(99)
+    notes: dict[str, Json] = {}
+    context = Context(train=DATA, seed=3, record=notes.__setitem__, checkpoints=Resume(stopping.kept))
+    resumed = trained(params, context, replace(candidate(masks), module=Residual()))
+    # Then it ends with the same weights and statistics, to the last bit, and tells the same curve
+    assert same(resumed, whole)
+    assert notes["train_loss"] == whole_notes["train_loss"]
+
+
+def test_a_training_that_was_interrupted_behind_its_last_epoch_does_no_work() -> None:
+    # Given a training that was done when it was stopped
+    params, stopping = FineTune(epochs=2, batch_size=10), StopAfter(2)
+    with pytest.raises(Interrupted):
+        trained(params, Context(train=DATA, checkpoints=stopping))
+    # When it goes on
+    fractions: list[float] = []
+    context = Context(
+        train=DATA, checkpoints=Resume(stopping.kept), progress=lambda fraction, phase: fractions.append(fraction)
+    )
+    resumed = trained(params, context)
+    # Then it ends at once, as it was
+    assert fractions == []
+    assert same(resumed, trained(params, Context(train=DATA)))
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    # Given the same seed twice, with torch's own generator elsewhere, and another seed
+    params = FineTune(epochs=1, batch_size=10, augment="crop")
+    first = trained(params, Context(train=DATA, seed=1))
+    second = candidate()
+    torch.manual_seed(77)
+    before = torch.get_rng_state()
+    trained(params, Context(train=DATA, seed=1), second)
+    # Then the same seed makes the same, another one does not, and torch's own generator is as it was
+    assert same(first, second)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not same(first, trained(params, Context(train=DATA, seed=2)))
+
+
+def test_progress_tells_of_every_batch() -> None:
+    # Given somebody who watches
+    told: list[tuple[float, str]] = []
+    context = Context(train=DATA, progress=lambda fraction, phase: told.append((fraction, phase)))
+    # When two epochs of five batches are done
+    trained(FineTune(epochs=2, batch_size=10), context)
+    # Then he hears of each
+    assert [fraction for fraction, _ in told] == [pytest.approx((number + 1) / 10) for number in range(10)]
+    assert [phase for _, phase in told] == ["epoch 1 of 2"] * 5 + ["epoch 2 of 2"] * 5
+
+
+def test_a_loss_that_is_no_number_fails_by_name() -> None:
+    # Given an objective that breaks / When a network is trained on it / Then that is said, with the epoch
+    def broken(logits: Tensor, batch: Batch) -> Tensor:
+        return cross_entropy(logits, batch) * float("nan")
+
+    with pytest.raises(TrainingDiverged, match="The loss is nan in epoch 1 of 3"):
+        train(candidate(), FineTune(batch_size=10), Context(train=DATA), objective=broken)
+
+
+def test_without_data_it_says_what_is_missing() -> None:
+    with pytest.raises(MissingData, match=r"data\.train"):
+        trained(FineTune(), Context())
+
+
+@pytest.mark.parametrize("count", [33, 35])
+def test_a_few_images_left_over_spoil_no_statistics(count: int) -> None:
+    # Given a number of images that leaves one or three over / When they are trained on in batches of two or 32
+    for size in (2, 32):
+        sizes: list[int] = []
+
+        def noting(logits: Tensor, batch: Batch, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(len(batch.y))
+            return cross_entropy(logits, batch)
+
+        train(candidate(), FineTune(epochs=1, batch_size=size), Context(train=images(count, seed=0)), objective=noting)
+        # Then every image is seen once, and no batch has one alone
+        assert sum(sizes) == count
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 2
