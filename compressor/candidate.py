@@ -30,13 +30,18 @@ class Candidate:
     edits: tuple[Edit, ...] = ()
     #: For a pruned parameter's name, true where the weight is kept; of the parameter's shape.
     masks: Mapping[str, Tensor] = field(default_factory=dict)
-    plan: QuantizationPlan = QuantizationPlan()
+    plan: QuantizationPlan = field(default_factory=QuantizationPlan)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one input."""
         height, width = self.preprocessing.size
         return (1 if self.preprocessing.channels == "gray" else 3, height, width)
+
+    @property
+    def masked_count(self) -> int:
+        """How many weights are pruned, and still there as zeros."""
+        return sum(mask.numel() - int(mask.count_nonzero()) for mask in self.masks.values())
 
     def apply_masks(self) -> None:
         """Set every masked weight of the module to zero again."""

@@ -11,7 +11,7 @@ import torch
 from compressor.choice import Choice, Chooser
 from compressor.manifest import audit, listed, listed_proofs
 from compressor.materials import Materials, read_materials
-from compressor.measure.counting import count_macs, zeros
+from compressor.measure.counting import count_macs
 from compressor.measure.probe import Probe, probe
 from compressor.measure.state import State, measured
 from compressor.models import files
@@ -138,7 +138,7 @@ class _Job:
             outcome=("met" if choice.met else "unmet") if spec.constraints else None,
             constraints=choice.verdicts,
             warnings=(
-                *notices(spec, choice.report, zeros(choice.state.candidate.module), choice.proofs),
+                *notices(spec, choice.report, choice.state.candidate.masked_count, choice.proofs),
                 *(warning for step in choice.steps for warning in step.warnings),
             ),
         )

@@ -7,16 +7,20 @@ from contract.methods import Training
 from contract.report import Notice, Report
 from contract.spec import JobSpec, UntrainedModel
 
-#: Fraction of zeros from which they are worth a word.
-_MANY_ZEROS = 0.05
 #: Sizes and latencies closer than this are the same.
 _SAME_SIZE = 0.005
 _SAME_LATENCY = 0.05
 
 
-def notices(spec: JobSpec, report: Report, zeros: float, proofs: Sequence[Proof]) -> tuple[Notice, ...]:
-    """The warnings of a whole job; `zeros` is the fraction of zero weights in what is delivered."""
-    return (*_of_model(spec, report), *_of_size(report), *_of_latency(report, zeros), *_of_host(proofs))
+def notices(spec: JobSpec, report: Report, masked: int, proofs: Sequence[Proof]) -> tuple[Notice, ...]:
+    """The warnings of a whole job; `masked` is how many weights of what is delivered are pruned, but still there."""
+    return (
+        *_of_model(spec, report),
+        *_of_size(report),
+        *_of_latency(report),
+        *_of_masks(report, masked),
+        *_of_host(proofs),
+    )
 
 
 def _of_model(spec: JobSpec, report: Report) -> Iterator[Notice]:
@@ -37,15 +41,19 @@ def _of_size(report: Report) -> Iterator[Notice]:
         yield Notice(code="larger_on_disk", detail=detail)
 
 
-def _of_latency(report: Report, zeros: float) -> Iterator[Notice]:
+def _of_latency(report: Report) -> Iterator[Notice]:
     ratio = report.ratio.latency
     if ratio is not None and ratio > 1 + _SAME_LATENCY:
         detail = f"One batch takes {ratio:.2f} times as long as with the model's float32 file in the same runtime."
         yield Notice(code="slower_than_baseline", detail=detail)
-    if zeros >= _MANY_ZEROS and (ratio is None or ratio > 1 - _SAME_LATENCY):
+
+
+def _of_masks(report: Report, masked: int) -> Iterator[Notice]:
+    # Whatever was gained was not gained by them: no runtime that we deliver for skips zeros.
+    if masked:
         detail = (
-            f"{zeros:.1%} of the weights are zero, but stored and multiplied like all others: no runtime here skips "
-            "them, so neither file nor latency shrinks by them. prune_channels removes what it prunes."
+            f"{masked:,} of {report.compressed.parameters:,} weights are zero, but stored and multiplied like all "
+            "others: neither file nor latency shrinks by them. prune_channels removes what it prunes."
         )
         yield Notice(code="masked_only", detail=detail)
 
