@@ -6,6 +6,7 @@ is the job's log.
 """
 
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -108,6 +109,7 @@ def main(arguments: list[str]) -> None:
 
 def _load() -> None:
     """Import what every job needs, ahead of the job."""
+    importlib.import_module("compressor.compress")
 
 
 def _orders() -> Iterator[ToRunner]:
@@ -171,7 +173,6 @@ def _order(assignment: Assignment, out: Path) -> "Order":
 
 def _model(model: StagedModel, staged: Path) -> "ModelInput":
     from compressor.models.source import ModelSource
-
     from compressor.order import ModelInput
 
     source = ModelSource(
