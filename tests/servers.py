@@ -66,8 +66,7 @@ class PostgreSQL:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(_PATIENCE_SECONDS)
+        self.kill()
         shutil.rmtree(self.folder)
 
     @property

@@ -19,7 +19,7 @@ from modelpress.client import Client
 URL, KEY = "MODELPRESS_TEST_URL", "MODELPRESS_TEST_KEY"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers."""
     if url := os.environ.get(URL):
@@ -32,7 +32,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield stack.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(service_url: str) -> Iterator[Client]:
     """A client of the service."""
     with Client(service_url, api_key=os.environ.get(KEY)) as client:
@@ -51,31 +51,31 @@ def digits_zip(path: Path, *, count: int, offset: int = 0) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def train_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits to learn from."""
     return digits_zip(tmp_path_factory.mktemp("data") / "train.zip", count=96)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def evaluation_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Other digits."""
     return digits_zip(tmp_path_factory.mktemp("data") / "evaluation.zip", count=64, offset=600)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def train(client: Client, train_zip: Path) -> str:
     """Id of the uploaded training data."""
     return client.upload_dataset(train_zip, name="digits-train").id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def evaluation(client: Client, evaluation_zip: Path) -> str:
     """Id of the uploaded evaluation data."""
     return client.upload_dataset(evaluation_zip, name="digits-evaluation").id
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http(service_url: str) -> Iterator[httpx.Client]:
     """The service without our client in between."""
     headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get(KEY)) else {}

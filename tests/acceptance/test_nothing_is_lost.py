@@ -1,12 +1,8 @@
 """A job that was accepted ends once, whatever is killed on the way."""
 
-import itertools
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from contract.job import EventKind, Job, JobState
@@ -16,6 +12,7 @@ from modelpress.up import Stack
 from tests.acceptance.conftest import digits_zip
 from tests.acceptance.models import INPUT, architecture
 from tests.deadline import until
+from tests.stacks import alive, running
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +59,9 @@ def training(train: str, epochs: int) -> dict[str, object]:
     }
 
 
-def processes(module: str) -> list[psutil.Process]:
-    """The living processes below this one that run `python -m MODULE`."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            line = process.cmdline()
-        except psutil.Error:
-            continue
-        if any(pair == ("-m", module) for pair in itertools.pairwise(line)):
-            found.append(process)
-    return found
-
-
-def kill(module: str) -> None:
-    for process in processes(module):
-        os.kill(process.pid, signal.SIGKILL)
+def kill(stack: Stack, command: str) -> None:
+    for process in running(stack, command):
+        process.kill()
 
 
 def training_has_begun(client: Client, job: Job) -> bool:
@@ -85,11 +69,11 @@ def training_has_begun(client: Client, job: Job) -> bool:
     return progress is not None and "epoch" in progress.phase
 
 
-def test_a_job_can_be_canceled_in_the_midst(client: Client, train: str) -> None:
+def test_a_job_can_be_canceled_in_the_midst(stack: Stack, client: Client, train: str) -> None:
     # Given a job that trains
     job = client.submit(training(train, epochs=500))
     until(lambda: training_has_begun(client, job))
-    runners = {process.pid for process in processes("worker.runner")}
+    runners = running(stack, "worker.runner")
     assert runners
     # When it is canceled, twice
     client.cancel(job.id)
@@ -97,15 +81,15 @@ def test_a_job_can_be_canceled_in_the_midst(client: Client, train: str) -> None:
     # Then it ends canceled, and the process that ran it is gone
     ended = client.wait(job.id)
     assert (ended.state, ended.error) == (JobState.CANCELED, None)
-    assert not runners & {process.pid for process in processes("worker.runner")}
+    assert not any(alive(runner) for runner in runners)
 
 
-def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(client: Client, train: str) -> None:
+def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(stack: Stack, client: Client, train: str) -> None:
     # Given a job that trains
     job = client.submit(training(train, epochs=3))
     until(lambda: training_has_begun(client, job))
     # When everything that runs it is killed
-    kill("worker")
+    kill(stack, "-m worker")
     # Then it succeeds all the same, once, at the second attempt
     ended = client.wait(job.id)
     assert ended.state is JobState.SUCCEEDED, ended.error
@@ -116,9 +100,7 @@ def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(client: Client
 
 def test_a_broker_that_dies_between_post_and_start_loses_nothing(stack: Stack, client: Client, train: str) -> None:
     # Given a broker that dies as the job arrives
-    for process in psutil.Process().children(recursive=True):
-        if "redis-server" in process.name():
-            process.kill()
+    kill(stack, "redis-server")
     # When the job is posted
     job = client.submit(training(train, epochs=1))
     # Then it is accepted, and runs to its end
@@ -130,7 +112,7 @@ def test_an_api_killed_after_the_post_has_kept_the_job(stack: Stack, client: Cli
     # Given a job that was acknowledged
     job = client.submit(training(train, epochs=1))
     # When the API is killed at once
-    kill("service")
+    kill(stack, "-m service")
     # Then the job is there when it is back, and ends
     ended = client.wait(job.id)
     assert ended.state is JobState.SUCCEEDED, ended.error
@@ -138,9 +120,9 @@ def test_an_api_killed_after_the_post_has_kept_the_job(stack: Stack, client: Cli
 
 def test_the_stack_leaves_nothing_behind(tmp_path: Path) -> None:
     # Given a stack that runs
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    with Stack(Settings(port=0, data_dir=tmp_path, warm_spare=False)) as own, Client(own.url) as client:
+    with Stack(Settings(port=0, data_dir=tmp_path)) as own, Client(own.url) as client:
         assert client.capabilities() is not None
+        until(lambda: running(own, "worker.runner") != [])
+        family = running(own, "")
     # When it has been stopped / Then no process of it is left
-    after = {process.pid for process in psutil.Process().children(recursive=True)}
-    assert after <= before
+    assert [process for process in family if alive(process)] == []

@@ -26,6 +26,18 @@ def adopting() -> Iterator[None]:
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
+def relatives(bench: Bench) -> list[psutil.Process]:
+    """The bench's runners and all that they have started, which share the folder of their job."""
+    return [process for process in psutil.Process().children(recursive=True) if works_in(process, bench)]
+
+
+def works_in(process: psutil.Process, bench: Bench) -> bool:
+    try:
+        return Path(process.environ().get("TMPDIR", "/")).is_relative_to(bench.settings.scratch)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_job_gets_its_inputs_and_delivers_its_files(bench: Bench) -> None:
     # Given a job / When it is carried out
     job = bench.run("finish")
@@ -124,7 +136,7 @@ def test_a_job_that_swells_is_stopped_with_its_children(bench: Bench) -> None:
     # Then
     assert job.error is not None
     assert job.error.code == "memory_limit"
-    assert psutil.Process().children(recursive=True) == []
+    assert relatives(bench) == []
 
 
 @pytest.mark.usefixtures("adopting")
@@ -133,8 +145,8 @@ def test_a_cancel_leaves_no_process(bench: Bench) -> None:
     job = bench.submit("beget")
     supervising = threading.Thread(target=bench.supervisor.carry_out, args=(bench.claim(),))
     supervising.start()
-    until(lambda: len(psutil.Process().children(recursive=True)) == 3)
-    family = psutil.Process().children(recursive=True)
+    until(lambda: len(relatives(bench)) == 3)
+    family = relatives(bench)
     # When it is canceled
     bench.jobs.request_cancel(TENANT, job.id)
     supervising.join(30)
@@ -173,7 +185,7 @@ def test_a_claim_whose_lease_runs_out_kills_its_runner(tmp_path: Path) -> None:
     # When it carries out a job / Then it ends it before another worker may begin, and writes nothing
     bench.supervisor.carry_out(bench.claim())
     assert bench.job(job).state is JobState.RUNNING
-    assert psutil.Process().children(recursive=True) == []
+    assert relatives(bench) == []
     bench.close()
 
 

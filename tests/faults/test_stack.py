@@ -16,6 +16,7 @@ from contract.worker import Capabilities
 from modelpress.up import Stack, StackError
 from tests.deadline import until
 from tests.faults.conftest import settings_at
+from tests.stacks import parts_of, running
 
 
 class Told:
@@ -44,9 +45,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, told: Told) -> Iterator[Stac
         yield stack
 
 
-def part(process: psutil.Process, name: str) -> psutil.Process:
-    """The direct child of a process that is this part of the stack."""
-    return next(child for child in process.children() if name in " ".join(child.cmdline()))
+def part(stack: Stack, command: str) -> list[psutil.Process]:
+    """The one part of the stack that this command runs, while it lives."""
+    return [process for process in parts_of(stack) if process in running(stack, command)]
 
 
 def healthy(stack: Stack) -> Callable[[], bool]:
@@ -80,20 +81,13 @@ def test_it_is_up_when_its_block_begins(stack: Stack, told: Told) -> None:
 )
 def test_a_part_that_is_killed_starts_anew(stack: Stack, told: Told, command: str, name: str) -> None:
     # Given a part of the stack
-    victim = part(psutil.Process(), command)
+    (victim,) = part(stack, command)
     # When it is killed
     victim.kill()
     # Then another takes its place, and it is told
-    until(lambda: any(child.pid != victim.pid for child in psutil.Process().children() if runs(child, command)))
+    until(lambda: part(stack, command) not in ([], [victim]))
     until(healthy(stack))
     assert [line for line in told.lines if line.startswith(f"{name} ended (SIGKILL)")] != []
-
-
-def runs(process: psutil.Process, command: str) -> bool:
-    try:
-        return command in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_two_stacks_do_not_disturb_each_other(stack: Stack, tmp_path: Path) -> None:
@@ -116,12 +110,11 @@ def test_one_folder_holds_one_stack(stack: Stack) -> None:
 
 def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     # Given an address beyond loopback, and no keys
-    before = set(psutil.Process().children(recursive=True))
-    settings = stack_settings(tmp_path, host="0.0.0.0")
+    stack = Stack(stack_settings(tmp_path, host="0.0.0.0"))
     # When / Then
-    with pytest.raises(StackError, match=r"(?s)api did not start.*MODELPRESS_API_KEYS"), Stack(settings):
+    with pytest.raises(StackError, match=r"(?s)api did not start.*MODELPRESS_API_KEYS"), stack:
         pass
-    assert set(psutil.Process().children(recursive=True)) <= before
+    assert running(stack, "") == []
 
 
 def in_foreground(folder: Path) -> subprocess.Popen[str]:

@@ -14,6 +14,7 @@ from tests.faults.bench import TENANT, Bench
 from tests.faults.conftest import settings_at
 from tests.faults.house import House, runners_of, signal_tree, slot_of, tree
 from tests.servers import Redis
+from tests.stacks import alive
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def handed_back(bench: Bench, job: Job) -> bool:
 
 
 def gone(processes: list[psutil.Process]) -> Callable[[], bool]:
-    return lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    return lambda: not any(alive(process) for process in processes)
 
 
 def test_a_job_rung_for_fifty_times_is_claimed_once(house: House) -> None:

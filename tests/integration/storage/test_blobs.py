@@ -140,7 +140,7 @@ def test_a_file_is_kept_and_copied_out_again(house: House, tmp_path: Path) -> No
 def test_bytes_that_the_disk_lost_can_be_given_again(house: House) -> None:
     # Given stored bytes whose file is lost
     blob = house.keep(b"precious")
-    _lose(house, blob.sha256)
+    house.shelf.delete(_key(house, blob.sha256))
     with pytest.raises(ContentGone):
         house.blobs.read(TENANT, blob.sha256)
 
@@ -149,15 +149,15 @@ def test_bytes_that_the_disk_lost_can_be_given_again(house: House) -> None:
     assert _read(house.blobs, blob.sha256) == b"precious"
 
 
-def _lose(house: House, sha256: str) -> None:
+def _key(house: House, sha256: str) -> str:
     with house.database.read() as connection:
-        key = connection.execute(select(rows.c.key).where(rows.c.sha256 == sha256)).scalar_one()
-    house.shelf.delete(key)
+        return str(connection.execute(select(rows.c.key).where(rows.c.sha256 == sha256)).scalar_one())
 
 
 def test_what_nothing_refers_to_goes_after_a_grace(house: House) -> None:
     # Given bytes that nothing refers to, and whose pin is over
     blob = house.keep(b"orphan")
+    key = _key(house, blob.sha256)
     assert house.blobs.garbage() == 0
     house.pass_time(1801)
 
@@ -171,6 +171,7 @@ def test_what_nothing_refers_to_goes_after_a_grace(house: House) -> None:
     with pytest.raises(ContentGone):
         house.blobs.read(TENANT, blob.sha256)
     assert _rows(house) == 0
+    assert house.shelf.size(key) is None
 
 
 def _as_model(house: House) -> str:

@@ -37,9 +37,11 @@ def test_a_job_that_cannot_be_answered_is_not_written(house: House) -> None:
     slow = _begin(house)
     house.pass_time(61)
     quick = _begin(house)
-    job = house.jobs.add(NewJob(tenant=TENANT, spec=spec()), reply=Reply(quick, _answer))
 
-    # When the slow one comes to write its job, then it cannot
+    # When the slow one comes to write its job before and after the quick one, then it cannot
+    with pytest.raises(IdempotencyKeyInFlight):
+        house.jobs.add(NewJob(tenant=TENANT, spec=spec()), reply=Reply(slow, _answer))
+    job = house.jobs.add(NewJob(tenant=TENANT, spec=spec()), reply=Reply(quick, _answer))
     with pytest.raises(IdempotencyKeyInFlight):
         house.jobs.add(NewJob(tenant=TENANT, spec=spec()), reply=Reply(slow, _answer))
 

@@ -11,7 +11,7 @@ from contract.job import EventKind, JobState
 from storage.claims import Claims
 from storage.database import open_database
 from storage.outbox import Outbox
-from storage.values import Blob, JobEnd, NewJob, Ticket
+from storage.values import Blob, Claim, JobEnd, NewJob, Ticket
 from tests.integration.storage.house import DONE, TENANT, TERMS, House, card, spec
 
 ENDS = {EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELED}
@@ -65,6 +65,16 @@ def test_each_job_is_claimed_once_by_all_processes_together(house: House, databa
 
     # Then each job was taken once, with its first fence
     assert Counter(taken) == Counter({(job, 1): 1 for job in jobs})
+
+
+def test_workers_that_claim_at_once_do_not_go_away_empty(house: House) -> None:
+    # Given as many jobs as workers, a few times over
+    for _ in range(5):
+        jobs = {house.submit().id for _ in range(6)}
+
+        # When all claim at once, then each gets one: whom another is just taking is passed over
+        found = _at_once(*[lambda: house.claims.claim(card())] * 6)
+        assert {claim.job_id for claim in found if isinstance(claim, Claim)} == jobs
 
 
 def test_each_ring_is_taken_by_one_relay(house: House) -> None:
