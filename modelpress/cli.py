@@ -54,9 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("file", type=Path)
     model.add_argument("--architecture", required=True, help="such as resnet18, or timm:resnet50")
     model.add_argument("--option", action="append", default=[], metavar="NAME=JSON", help="such as num_classes=10")
-    model.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the input, if not the usual one"
-    )
+    model.add_argument("--size", type=int, metavar="PIXELS", help="side of the input, if not the usual one")
     dataset = commands.add_parser("upload-dataset", help="send a zip of class folders or an npz; prints its id")
     dataset.add_argument("file", type=Path)
     submit = commands.add_parser("submit", help="post a job spec from a JSON file; prints the job's id")
