@@ -9,18 +9,24 @@ from uuid import uuid4
 import pytest
 
 from storage.database import Database, migrate, open_database
-from tests.servers import PostgreSQL, Redis, postgresql_binaries
+from tests.servers import PostgreSQL, Redis, postgresql_package
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    """A private PostgreSQL; tests that ask for it are skipped where the machine has none, but not in CI."""
-    binaries = postgresql_binaries()
-    if binaries is None:
+def postgresql_wheel() -> Path:
+    """Where PostgreSQL is; tests that ask for it are skipped where no wheel brings one, but not in CI."""
+    package = postgresql_package()
+    if package is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have PostgreSQL")
-        pytest.skip("this machine has no PostgreSQL")
-    with PostgreSQL(binaries) as server:
+        pytest.skip("no wheel brings a PostgreSQL for this machine")
+    return package
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_wheel: Path) -> Iterator[PostgreSQL]:
+    """A private PostgreSQL."""
+    with PostgreSQL(postgresql_wheel) as server:
         server.execute("CREATE DATABASE migrated")
         migrate(server.url("migrated"))
         yield server

