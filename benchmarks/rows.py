@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract.host import describe_processor
+from contract.host import cores, instruction_set, processor
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 KEPT = Path(__file__).parent / "scratch" / "rows.json"
@@ -48,11 +48,10 @@ def keep(rows: Sequence[Row]) -> None:
     renewed = {row.group for row in rows}
     merged = sorted([row for row in older if row.group not in renewed] + list(rows), key=lambda row: row.group)
     KEPT.write_text(json.dumps([asdict(row) for row in merged], indent=1))
-    processor = describe_processor()
     head = HEAD.format(
         when=datetime.now(UTC).date(),
-        processor=f"{processor.name}, {processor.instruction_set}",
-        cores=processor.cores,
+        processor=f"{processor()}, {instruction_set()}",
+        cores=cores(),
         kernel=platform.release().split("-")[0],
         python=platform.python_version(),
     )
