@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from compressor.verify import Proof
-from contract.methods import Training
 from contract.report import Notice, Report
 from contract.spec import JobSpec, UntrainedModel
 
@@ -29,7 +28,7 @@ def _of_model(spec: JobSpec, report: Report) -> Iterator[Notice]:
             "The job names no evaluation data, so nothing is known of accuracy. Name a dataset under data.evaluation."
         )
         yield Notice(code="accuracy_not_measured", detail=detail)
-    if isinstance(spec.model, UntrainedModel) and not any(isinstance(step, Training) for step in spec.steps):
+    if isinstance(spec.model, UntrainedModel) and not any(step.recipe for step in spec.steps):
         detail = "The model came without weights and no step trained it: its answers are those of random weights."
         yield Notice(code="untrained_model", detail=detail)
 

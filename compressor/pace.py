@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from contract.job import Progress
-from contract.methods import Params, Role, Training
+from contract.methods import Params, Role
 
 #: Multiply-accumulates in a second of an eager network on one core, until one has been measured.
 GUESSED_RATE = 1e10
@@ -58,7 +58,7 @@ def stages(steps: tuple[Params, ...], work: Workload) -> tuple[Stage, ...]:
     return (
         Stage("measuring the original", _STEP_SECONDS + look),
         *(
-            Stage(step.method, _STEP_SECONDS + look + _cost(step, work), index, isinstance(step, Training))
+            Stage(step.method, _STEP_SECONDS + look + _cost(step, work), index, step.recipe is not None)
             for index, step in enumerate(steps)
         ),
         Stage("proving the files", (_PROOF_SECONDS + look) * work.files),
@@ -66,9 +66,9 @@ def stages(steps: tuple[Params, ...], work: Workload) -> tuple[Stage, ...]:
 
 
 def _cost(step: Params, work: Workload) -> float:
-    if isinstance(step, Training):
-        return step.epochs * work.train_images * work.forward_seconds * _TRAINING_PASSES
-    return getattr(step, "samples", _LOOKS) * work.forward_seconds if Role.CALIBRATION in step.needs else 0.0
+    looks = getattr(step, "samples", _LOOKS) if Role.CALIBRATION in step.roles else 0
+    passes = step.recipe.epochs * work.train_images * _TRAINING_PASSES if step.recipe else 0
+    return (looks + passes) * work.forward_seconds
 
 
 class Pace:

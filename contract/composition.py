@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
-from contract.methods import Params, Role, Stage, Training
+from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
@@ -26,7 +26,7 @@ def faults_of_order(options: JobOptions) -> Iterator[Fault]:
 def _after_quantization(index: int, step: Params, quantizer: Params) -> Iterator[Fault]:
     pointer = f"/steps/{index}"
     if step.stage is not Stage.PRECISION:
-        kind = "train" if isinstance(step, Training) else "change"
+        kind = "train" if step.recipe else "change"
         yield Fault(
             pointer=pointer,
             code=WrongOrder.code,
@@ -50,7 +50,7 @@ def faults_of_data(options: JobOptions, present: frozenset[Role]) -> Iterator[Fa
     """Steps whose data the job does not name; training data stands in for calibration data."""
     usable = present | ({Role.CALIBRATION} if Role.TRAIN in present else frozenset())
     for index, step in enumerate(options.steps):
-        for role in sorted(step.needs - usable):
+        for role in sorted(step.roles - usable):
             yield Fault(
                 pointer=f"/steps/{index}",
                 code=MissingData.code,

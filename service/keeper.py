@@ -18,6 +18,8 @@ log = logging.getLogger("modelpress.keeper")
 
 #: Rings that no request of this process has announced are looked for so often, in seconds.
 _LOOK_SECONDS = 1.0
+#: Rings that follow each other more closely are sent together, for sending costs two commits, in seconds.
+_PACE_SECONDS = 0.05
 #: Old answers, silent workers and unneeded blobs can wait, in seconds.
 _RARELY_SECONDS = 60.0
 
@@ -69,7 +71,8 @@ class Keeper:
         upkeep_at = rare_at = 0.0
         while not self._stopped.is_set():
             self._do(self._relay)
-            if time.monotonic() >= upkeep_at:
+            relayed_at = time.monotonic()
+            if relayed_at >= upkeep_at:
                 self._do(*self._chores, self._relay)
                 upkeep_at = time.monotonic() + self._every_seconds
             if time.monotonic() >= rare_at:
@@ -77,6 +80,8 @@ class Keeper:
                 rare_at = time.monotonic() + _RARELY_SECONDS
             self._woken.wait(min(_LOOK_SECONDS, self._every_seconds))
             self._woken.clear()
+            # The first of many rings goes at once; those behind it gather meanwhile.
+            self._stopped.wait(max(0.0, relayed_at + _PACE_SECONDS - time.monotonic()))
 
     def _do(self, *chores: Callable[[], object]) -> None:
         for chore in chores:

@@ -22,6 +22,8 @@ class Batch:
     y: Tensor
     #: int64, (N,): where each image stands in its dataset.
     index: Tensor
+    #: float32, (N, classes): the shares of the classes, where images were blended.
+    soft: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,16 +9,16 @@ from compressor.context import Context
 from compressor.models.architectures import width_of_logits
 from compressor.models.replacement import replacement
 from compressor.training.layout import channels_last
-from compressor.training.loop import train, training_images
+from compressor.training.loop import train
 from compressor.training.objectives import (
-    Answers,
     Distance,
-    cached_answers,
+    answers_of,
+    cross_entropy,
     distillation,
     kl_divergence,
-    live_answers,
     squared_error,
 )
+from compressor.training.splitting import split_of
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill
 
@@ -35,8 +35,14 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     if params.student != "current":
         student = replacement(candidate, params.student, seed=context.seed)
     teacher = _teacher(candidate, params, context)
-    objective = distillation(_distance(params), _answers(teacher, params, context), alpha=params.alpha)
-    train(student, params, context, objective=objective)
+    images = split_of(params, context)
+    objective = distillation(
+        _distance(params),
+        answers_of(teacher, images.learn, params, context),
+        labels=partial(cross_entropy, smoothing=params.label_smoothing),
+        alpha=params.alpha,
+    )
+    train(student, params, context, objective=objective, images=images)
     return student
 
 
@@ -52,11 +58,3 @@ def _teacher(candidate: Candidate, params: Distill, context: Context) -> nn.Modu
 
 def _distance(params: Distill) -> Distance:
     return squared_error if params.objective == "mse" else partial(kl_divergence, temperature=params.temperature)
-
-
-def _answers(teacher: nn.Module, params: Distill, context: Context) -> Answers:
-    if params.augment != "none":
-        return live_answers(teacher)
-    images = training_images(context)
-    context.progress(0.0, "asking the teacher")
-    return cached_answers(teacher, images, batch_size=params.batch_size, device=context.device)

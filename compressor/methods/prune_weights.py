@@ -1,82 +1,166 @@
 """Unstructured pruning: the least important weights become zero (Han et al. 2015, arXiv:1506.02626)."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.data.images import Images
 from compressor.layers import matching, weight_names, weighted_modules
-from contract.failures import UnfitModel
+from compressor.sparsity.cutting import Cut, ranked
+from compressor.sparsity.histogram import histogram
+from compressor.sparsity.importance import IMPORTANCES, Look
+from compressor.sparsity.inputs import sees
+from compressor.sparsity.schedules import gradual, iterative
+from compressor.sparsity.surgery import operate
+from compressor.training.normalization import recalibrate
+from compressor.training.recovery import recover
+from compressor.training.splitting import split_of
+from compressor.training.state import AfterUpdate, Run
+from contract.failures import MissingData, UnfitModel
+from contract.methods import Role
 from contract.methods.prune import PruneWeights
 
-#: Where neither amount nor count is given.
-_DEFAULT_AMOUNT = 0.5
+#: Importances that need what a layer sees, so only layers whose inputs can be unfolded.
+_SEEING = frozenset({"wanda", "obs"})
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The weights that a step means: those that fit it, and the names of those that do not."""
+
+    weights: Mapping[str, nn.Parameter]
+    #: By parameter name, as all that follows.
+    layers: Mapping[str, nn.Module]
+    modules: Mapping[str, str]
+    unfit: tuple[str, ...]
 
 
 def preflight(candidate: Candidate, params: PruneWeights) -> None:
-    """See whether the patterns match, and whether there are as many weights as shall become zero."""
-    for pool in _pools(_weights(candidate.module, params), params):
-        _count(pool, params)
+    """See whether the patterns match, whether layers fit, and whether there are as many weights as shall be zero."""
+    chosen = _chosen(candidate.module, params)
+    Cut.of(params, chosen.weights, chosen.modules).check(chosen.weights)
 
 
 def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candidate:
     """Zero the asked-for part of the matching weights, those already masked among it, and mask them."""
-    weights = _weights(candidate.module, params)
-    generator = torch.Generator().manual_seed(context.seed)
-    masks: dict[str, Tensor] = {}
-    for pool in _pools(weights, params):
-        scores = {name: _scores(weight, candidate.masks.get(name), params, generator) for name, weight in pool.items()}
-        masks |= _kept(scores, _count(pool, params))
+    preflight(candidate, params)
+    candidate.module.to(context.device)
+    work = _Work(candidate, params, context, _chosen(candidate.module, params))
+    before = {name: weight.detach().cpu().clone() for name, weight in work.chosen.weights.items()}
+    masks = work.masks()
     pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
     pruned.apply_masks()
-    _record(pruned, masks, context)
+    if params.recalibrate and context.calibration is not None and params.schedule == "one_shot":
+        recalibrate(pruned.module, context.calibration, device=context.device)
+    _record(pruned, work, before, tuple(masks))
     return pruned
 
 
-def _weights(module: nn.Module, params: PruneWeights) -> dict[str, nn.Parameter]:
-    """The weights to prune, by parameter name; one that two layers share is there once."""
+def _chosen(module: nn.Module, params: PruneWeights) -> _Weights:
+    """The weights to prune; one that two layers share is there once. Raises `UnfitModel` where some must fit."""
     layers = weighted_modules(module)
-    chosen = matching(list(layers), include=params.include, exclude=params.exclude)
-    names = (f"{layer}.{name}".removeprefix(".") for layer in chosen for name in weight_names(layers[layer]))
     own = dict(module.named_parameters())
-    return {name: own[name] for name in names if name in own}
+    named = {
+        f"{layer}.{name}".removeprefix("."): layer
+        for layer in matching(list(layers), include=params.include, exclude=params.exclude)
+        for name in weight_names(layers[layer])
+    }
+    named = {name: layer for name, layer in named.items() if name in own}
+    fitting = {name: layer for name, layer in named.items() if _fits(own[name], layers[layer], params)}
+    unfit = tuple(named[name] for name in named if name not in fitting)
+    if unfit and (params.on_unfit == "fail" or not fitting):
+        raise UnfitModel(f"{unfit[0]} does not fit {_wanted(params)}.", layer=unfit[0])
+    return _Weights(
+        {name: own[name] for name in fitting}, {name: layers[layer] for name, layer in fitting.items()}, fitting, unfit
+    )
 
 
-def _pools(weights: dict[str, nn.Parameter], params: PruneWeights) -> list[dict[str, nn.Parameter]]:
-    """The weights that are ranked together."""
-    return [weights] if params.scope == "global" else [{name: weight} for name, weight in weights.items()]
+def _fits(weight: Tensor, layer: nn.Module, params: PruneWeights) -> bool:
+    return Cut(params, {}, {}).pattern.fits(weight) and (params.importance not in _SEEING or sees(layer))
 
 
-def _count(pool: Mapping[str, Tensor], params: PruneWeights) -> int:
-    """How many weights of the pool shall be zero; raises `UnfitModel` where there are not so many."""
-    total = sum(weight.numel() for weight in pool.values())
-    if params.count is None:
-        return round((_DEFAULT_AMOUNT if params.amount is None else params.amount) * total)
-    if params.count > total:
-        where = "All the matching layers together have" if params.scope == "global" else f"{next(iter(pool))} has"
-        raise UnfitModel(f"{where} {total} weights, so {params.count} cannot become zero.")
-    return params.count
+def _wanted(params: PruneWeights) -> str:
+    if params.importance in _SEEING:
+        return f"importance {params.importance} with pattern {params.pattern}"
+    return f"pattern {params.pattern}"
 
 
-def _scores(weight: Tensor, mask: Tensor | None, params: PruneWeights, generator: torch.Generator) -> Tensor:
-    """The importance of each weight; below all others where it is masked, so that it counts as part of the amount."""
-    random = params.importance == "random"
-    score = torch.rand(weight.shape, generator=generator) if random else weight.detach().abs().cpu()
-    # Above zero for every weight that is still there, be it zero itself.
-    score = score + torch.finfo(score.dtype).tiny
-    return score if mask is None else score * mask.cpu()
+@dataclass(frozen=True)
+class _Work:
+    """One step underway."""
 
+    candidate: Candidate
+    params: PruneWeights
+    context: Context
+    chosen: _Weights
 
-def _kept(scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Which weights torch keeps when `count` of the pool go: true where one stays."""
-    flat = torch.cat([score.flatten() for score in scores.values()])
-    kept = prune.L1Unstructured(count).compute_mask(flat, torch.ones_like(flat)).bool()  # type: ignore[no-untyped-call]
-    parts = kept.split([score.numel() for score in scores.values()])
-    return {name: part.view_as(scores[name]).clone() for name, part in zip(scores, parts, strict=True)}
+    @property
+    def cut(self) -> Cut:
+        """What shall become zero."""
+        return Cut.of(self.params, self.chosen.weights, self.chosen.modules)
+
+    def masks(self) -> dict[str, Tensor]:
+        """True where a weight stays, by parameter name, as the step leaves them."""
+        if self.params.schedule != "one_shot":
+            return self._during_training()
+        if self.params.importance == "obs":
+            return self._by_surgery()
+        return self._now(self._look(self.candidate.module), lambda amount: amount, self.candidate.masks)
+
+    def _look(self, module: nn.Module) -> Look:
+        return Look(
+            module,
+            {name: module.get_parameter(name) for name in self.chosen.weights},
+            self.chosen.layers,
+            torch.Generator().manual_seed(self.context.seed),
+            self._images(),
+        )
+
+    def _images(self) -> Images | None:
+        if Role.CALIBRATION not in self.params.roles:
+            return None
+        if self.context.calibration is None:
+            raise MissingData(
+                f"Importance {self.params.importance} needs images. Name a dataset under data.calibration."
+            )
+        return self.context.calibration.take(self.params.samples, seed=self.context.seed)
+
+    def _now(self, look: Look, now: Callable[[float], float], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        scores = IMPORTANCES[self.params.importance](look)
+        return self.cut.kept({name: ranked(score, earlier.get(name)) for name, score in scores.items()}, now=now)
+
+    def _by_surgery(self) -> dict[str, Tensor]:
+        look = self._look(self.candidate.module)
+        found = operate(look, self.cut, self.candidate.masks, tell=self.context.progress)
+        self.context.record(
+            "output_error", {self.chosen.modules[name]: round(one.error, 6) for name, one in found.items()}
+        )
+        return {name: one.kept for name, one in found.items()}
+
+    def _during_training(self) -> dict[str, Tensor]:
+        recipe, rounds = self.params.recipe, self.params.rounds
+        assert recipe is not None
+        per_epoch = len(split_of(recipe, self.context).learn.batch_sizes(recipe.batch_size))
+        updates = recipe.epochs * per_epoch
+        if self.params.schedule == "gradual":
+            after, cycles = gradual(self._choose, updates=updates), 1
+        else:
+            after, cycles = self._in_rounds(updates, rounds), rounds
+        run = recover(self.candidate, recipe, self.context, after_update=after, cycles=cycles)
+        return {name: run.masks[name].cpu() for name in self.chosen.weights}
+
+    def _in_rounds(self, updates: int, rounds: int) -> AfterUpdate:
+        original = copy.deepcopy(self.candidate.module.state_dict()) if self.params.rewind else None
+        return iterative(self._choose, updates=updates, rounds=rounds, original=original)
+
+    def _choose(self, run: Run, now: Callable[[float], float]) -> Mapping[str, Tensor]:
+        # What is cut stays cut: a mask only grows.
+        return self._now(self._look(run.module), now, run.masks)
 
 
 def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +168,17 @@ def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[
     return {name: mask & earlier[name].cpu() if name in earlier else mask for name, mask in masks.items()}
 
 
-def _record(pruned: Candidate, names: Iterable[str], context: Context) -> None:
-    kept = [pruned.masks[name] for name in names]
-    context.record("layers", [name.rpartition(".")[0] for name in names])
-    context.record("zeros", 1 - sum(int(mask.sum()) for mask in kept) / sum(mask.numel() for mask in kept))
+def _record(pruned: Candidate, work: _Work, before: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+    context, modules = work.context, work.chosen.modules
+    masks = {name: pruned.masks[name] for name in names}
+    total = sum(mask.numel() for mask in masks.values())
+    context.record("layers", [modules[name] for name in names])
+    context.record("zeros", 1 - sum(int(mask.sum()) for mask in masks.values()) / total)
+    after = {name: pruned.module.get_parameter(name).detach().cpu() for name in names}
+    context.record("histogram", histogram(before, after, threshold=work.params.threshold))
+    left = [*work.chosen.unfit, *(modules[name] for name in modules if name not in masks)]
+    if left:
+        context.record("layers_left_alone", list(left))
+        context.notice("layers_left_alone", f"{', '.join(left[:4])} do not fit {_wanted(work.params)}.")
+    if not names:
+        raise UnfitModel(f"No layer fits {_wanted(work.params)}.")

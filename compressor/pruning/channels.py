@@ -2,8 +2,9 @@
 
 import copy
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
 from compressor.pruning.tracing import trace
 from contract.failures import PruningFailed
 from contract.methods.prune import PruneChannels
+
+R = TypeVar("R")
 
 #: DenseNet-201, the slowest of torchvision's, takes 40 s.
 SECONDS = 300.0
@@ -54,14 +57,28 @@ def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> 
 
     Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`.
     """
+    return on_a_copy(
+        module, pruning.example, lambda network, opaque: _narrowed(network, pruning, opaque), seconds=seconds
+    )
+
+
+#: What is done with a copy of a network, given the modules of it around which dependencies are cut.
+Work = Callable[[nn.Module, Sequence[nn.Module]], R]
+
+
+def on_a_copy(module: nn.Module, example: Tensor, work: Work[R], *, seconds: float = SECONDS) -> R:
+    """Do what needs the dependencies between channels on a copy of the network, in eval mode.
+
+    Raises `PruningFailed` where they cannot be found, or not in `seconds`.
+    """
     try:
         with time_limit(seconds):
-            return _first_that_works(module, pruning)
+            return _first_that_works(module, example, work)
     except TimeLimitExceeded as error:
         raise PruningFailed(f"It takes more than {seconds:g} s to see which channels depend on each other.") from error
 
 
-def _first_that_works(module: nn.Module, pruning: Pruning) -> Narrowed:
+def _first_that_works(module: nn.Module, example: Tensor, work: Work[R]) -> R:
     """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
     reasons = []
     for opaque_modules in (rearranging, composite):
@@ -70,7 +87,7 @@ def _first_that_works(module: nn.Module, pruning: Pruning) -> Narrowed:
             with warnings.catch_warnings():
                 # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
                 warnings.simplefilter("ignore")
-                return _narrowed(network, pruning, opaque_modules(network, pruning.example))
+                return work(network, opaque_modules(network, example))
         except _CAUSES as error:
             reasons.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}")
     raise PruningFailed(f"Its channels cannot be followed, as a whole ({reasons[0]}) or in parts ({reasons[1]}).")

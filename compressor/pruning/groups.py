@@ -55,6 +55,27 @@ def channel_groups(
             yield ChannelGroup(group[0].dep.target.module, blocks, scores / scores.mean().clamp_min(1e-12))
 
 
+def channel_members(
+    graph: tp.DependencyGraph, *, fixed: Collection[nn.Module]
+) -> Iterator[tuple[tuple[nn.Parameter, int, tuple[int, ...]], ...]]:
+    """For each group that may shrink: tensors, their dimension of channels, and where in it the group's channels are.
+
+    Of the layers that give the channels out: weights, and scale and shift of normalizations.
+    """
+    for group in graph.get_all_groups(ignored_layers=list(fixed)):
+        if _blocks(graph, group) == 1 and not any(_keeps_width(graph, dep) for dep, _ in group):
+            count = len(group[0].idxs)
+            givers = [(d, tuple(i)) for d, i in group if graph.is_out_channel_pruning_fn(d.handler) and len(i) == count]
+            yield tuple((t, dim, places) for dep, places in givers for t, dim in _channelled(dep.target.module))
+
+
+def _channelled(layer: nn.Module) -> Iterator[tuple[nn.Parameter, int]]:
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    for name, parameter in layer.named_parameters(recurse=False):
+        if parameter.dim() > 1 or not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            yield parameter, int(transposed and name == "weight")
+
+
 def _keeps_width(graph: tp.DependencyGraph, dep: tp.dependency.Dependency) -> bool:
     """Whether a group stays since it goes beyond what is known, or would narrow a layer that has tensors of its own."""
     layer = dep.target.module

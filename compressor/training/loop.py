@@ -1,4 +1,4 @@
-"""The one training loop: fine-tuning and distillation differ in their objective alone."""
+"""The one training loop: fine-tuning, distillation, sparse training, gradual pruning are objectives and hooks of it."""
 
 import time
 from collections.abc import Iterator
@@ -8,78 +8,170 @@ from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.data.images import Batch, Images
+from compressor.data.images import Batch
+from compressor.measure.accuracy import answers, loss
+from compressor.training.average import Average
 from compressor.training.layout import channels_last, contiguous
+from compressor.training.mixing import mixed
 from compressor.training.objectives import Objective
 from compressor.training.optimizers import optimizer_for, rate_at, set_rate
-from compressor.training.state import Run, masked_weights
-from contract.failures import MissingData, TrainingDiverged
-from contract.methods import Training
+from compressor.training.precision import autocast
+from compressor.training.splitting import Split
+from compressor.training.state import AfterUpdate, Run
+from contract.failures import TrainingDiverged
+from contract.methods import Recipe
 
 
-def training_images(context: Context) -> Images:
-    """The training data; raises `MissingData` where the job has none."""
-    if context.train is None:
-        raise MissingData("Training needs data. Name a dataset under data.train.")
-    return context.train
+def nothing(run: Run, iteration: int) -> None:
+    """What is done behind an update where nothing is asked for."""
+    del run, iteration
 
 
-def train(candidate: Candidate, params: Training, context: Context, *, objective: Objective) -> None:
+def train(
+    candidate: Candidate,
+    recipe: Recipe,
+    context: Context,
+    *,
+    objective: Objective,
+    images: Split,
+    after_update: AfterUpdate = nothing,
+    cycles: int = 1,
+) -> Run:
     """Train the candidate's module in place, keeping pruned weights at zero; it is left in eval mode.
+
+    The recipe's schedule is gone through `cycles` times; `after_update` is told of every update, and may change masks.
 
     A training that goes on from a checkpoint ends with the weights of an uninterrupted one, bit for bit on the same
     machine and threads: what chance decides follows from the seed, the epoch and the image alone. Raises
     `UnfitModel`, `TrainingDiverged`, and `Interrupted` behind the last checkpoint where the job was asked to stop.
     """
-    images = training_images(context)
-    module = channels_last(candidate.module.to(context.device)).train()
-    run = Run(module, optimizer_for(module, params), masked_weights(candidate))
+    work = _Work(
+        candidate, recipe, context, objective=objective, images=images, after_update=after_update, cycles=cycles
+    )
     resumed = context.checkpoints.resume()
     if resumed is not None:
-        run.restore(resumed)
-    skipped, began = run.epochs_done, time.perf_counter()
-    while run.epochs_done < params.epochs:
-        run.curve.append(_epoch(run, params, context, objective, images=images))
-        context.record("train_loss", list(run.curve))
-        context.checkpoints.save(run.state())
+        work.run.restore(resumed)
+    skipped, began = work.run.epochs_done, time.perf_counter()
+    while not work.over:
+        work.epoch()
+        context.checkpoints.save(work.run.state())
     seconds = max(time.perf_counter() - began, 1e-9)
-    context.record("images_per_second", round((run.epochs_done - skipped) * len(images) / seconds, 1))
-    contiguous(module).eval()
+    done = (work.run.epochs_done - skipped) * len(images.learn)
+    context.record("images_per_second", round(done / seconds, 1))
+    work.finish()
+    return work.run
 
 
-def _epoch(run: Run, params: Training, context: Context, objective: Objective, *, images: Images) -> float:
-    """All images once; the mean of the batches' losses."""
-    epoch, per_epoch = run.epochs_done, len(images.batch_sizes(params.batch_size))
-    phase = f"epoch {epoch + 1} of {params.epochs}"
-    total = torch.zeros((), dtype=torch.float64, device=context.device)
-    with torch.random.fork_rng(devices=_cuda(context)):
-        # Dropout and stochastic depth draw from the global generator.
-        torch.manual_seed((context.seed * 1_000_003 + epoch) % 2**63)
-        for number, batch in enumerate(_batches(images, params, context, epoch=epoch)):
-            iteration = epoch * per_epoch + number
-            set_rate(run.optimizer, rate_at(iteration, params, iterations=params.epochs * per_epoch))
-            total += _step(run, objective, batch)
-            context.progress((epoch + (number + 1) / per_epoch) / params.epochs, phase)
-    mean = float(total) / per_epoch
-    if not torch.isfinite(total):
-        raise TrainingDiverged(f"The loss is {mean} in {phase}.")
-    return mean
+class _Work:
+    """One training: what it works with, and what it does."""
 
+    def __init__(
+        self,
+        candidate: Candidate,
+        recipe: Recipe,
+        context: Context,
+        *,
+        objective: Objective,
+        images: Split,
+        after_update: AfterUpdate,
+        cycles: int,
+    ) -> None:
+        module = channels_last(candidate.module.to(context.device)).train()
+        average = Average(module, decay=recipe.average) if recipe.average else None
+        self.run = Run(module=module, optimizer=optimizer_for(module, recipe), average=average)
+        for name, kept in candidate.masks.items():
+            self.run.mask(name, kept)
+        self._recipe, self._context, self._objective = recipe, context, objective
+        self._images, self._after_update = images, after_update
+        self._classes = candidate.num_classes
+        self._per_epoch = len(images.learn.batch_sizes(recipe.batch_size))
+        self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
 
-def _batches(images: Images, params: Training, context: Context, *, epoch: int) -> Iterator[Batch]:
-    for batch in images.batches(params.batch_size, seed=context.seed, epoch=epoch, augment=params.augment):
-        x = batch.x.to(context.device, memory_format=torch.channels_last)
-        yield Batch(x, batch.y.to(context.device), batch.index)
+    @property
+    def over(self) -> bool:
+        """Whether no epoch is left, or none has been better for too long."""
+        patience = self._recipe.patience
+        stale = patience is not None and self.run.epochs_since_best >= patience
+        return stale or self.run.epochs_done >= self._recipe.epochs
+
+    def epoch(self) -> None:
+        """See all images once, and judge what came of it."""
+        number = self.run.epochs_done
+        with torch.random.fork_rng(devices=_cuda(self._context)):
+            # Dropout, stochastic depth and mixing draw from the global generator.
+            torch.manual_seed((self._context.seed * 1_000_003 + number) % 2**63)
+            self.run.curve.append(self._seen(number))
+        self._context.record("train_loss", list(self.run.curve))
+        if self._images.held_out is not None:
+            self._judge()
+
+    def _seen(self, epoch: int) -> float:
+        """The mean loss of an epoch's batches."""
+        phase = f"epoch {epoch + 1} of {self._recipe.epochs}"
+        total = torch.zeros((), dtype=torch.float64, device=self._context.device)
+        for number, batch in enumerate(self._batches(epoch)):
+            total += self._update(batch, epoch * self._per_epoch + number)
+            done = epoch + (number + 1) / self._per_epoch
+            self._context.progress(done / self._recipe.epochs, phase)
+        mean = float(total) / self._per_epoch
+        if not torch.isfinite(total):
+            raise TrainingDiverged(f"The loss is {mean} in {phase}.")
+        return mean
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        recipe, context = self._recipe, self._context
+        for one in self._images.learn.batches(
+            recipe.batch_size, seed=context.seed, epoch=epoch, augment=recipe.augment
+        ):
+            x = one.x.to(context.device, memory_format=torch.channels_last)
+            batch = Batch(x, one.y.to(context.device), one.index)
+            yield batch if recipe.mix == "none" else mixed(batch, recipe.mix, classes=self._classes)
+
+    def _update(self, batch: Batch, iteration: int) -> Tensor:
+        run, recipe = self.run, self._recipe
+        set_rate(run.optimizer, rate_at(iteration % self._cycle, recipe, iterations=self._cycle))
+        run.optimizer.zero_grad(set_to_none=True)
+        with autocast(recipe, self._context.device):
+            logits = run.module(batch.x)
+        found = self._objective(logits.float(), batch)
+        found.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(run.module.parameters(), recipe.clip_norm)
+        run.optimizer.step()
+        self._after_update(run, iteration)
+        if run.average is not None:
+            run.average.update()
+        run.apply_masks()
+        return found.detach()
+
+    def _judge(self) -> None:
+        """The loss on the held-out images, and the weights where it is the least so far."""
+        run, held_out = self.run, self._images.held_out
+        assert held_out is not None
+        if run.average is not None:
+            with run.average.in_place():
+                self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels))
+        else:
+            self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels))
+        self._context.record("held_out_loss", list(run.judged))
+
+    def _compare(self, found: float) -> None:
+        run = self.run
+        run.judged.append(found)
+        if self._recipe.keep == "best" and run.epochs_since_best == 0:
+            run.best = {name: tensor.detach().clone() for name, tensor in run.module.state_dict().items()}
+
+    def finish(self) -> None:
+        """Leave in the module what shall be kept of it."""
+        run = self.run
+        if run.best:
+            run.module.load_state_dict(run.best)
+            self._context.record("epoch_kept", len(run.judged) - run.epochs_since_best)
+        elif run.average is not None:
+            run.average.take_over()
+        run.apply_masks()
+        contiguous(run.module).eval()
 
 
 def _cuda(context: Context) -> list[torch.device]:
     return [context.device] if context.device.type == "cuda" else []
-
-
-def _step(run: Run, objective: Objective, batch: Batch) -> Tensor:
-    run.optimizer.zero_grad(set_to_none=True)
-    loss = objective(run.module(batch.x), batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    run.optimizer.step()
-    run.apply_masks()
-    return loss.detach()

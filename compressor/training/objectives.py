@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.context import Context
 from compressor.data.images import Batch, Images
+from contract.methods import Recipe
 
 #: From the student's logits (N, classes) and the batch they answer to a scalar.
 Objective = Callable[[Tensor, Batch], Tensor]
@@ -18,9 +20,12 @@ Answers = Callable[[Batch], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean negative log-likelihood of the labels, in nats."""
-    return F.cross_entropy(logits, batch.y)
+def cross_entropy(logits: Tensor, batch: Batch, *, smoothing: float = 0.0) -> Tensor:
+    """Mean negative log-likelihood of the labels, in nats; `smoothing` of each is spread over all classes.
+
+    Label smoothing is that of Szegedy et al. 2016, section 7.
+    """
+    return F.cross_entropy(logits, batch.y if batch.soft is None else batch.soft, label_smoothing=smoothing)
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
@@ -38,14 +43,22 @@ def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-def distillation(distance: Distance, answers: Answers, *, alpha: float) -> Objective:
-    """`alpha` times the distance to the teacher plus `1 - alpha` times the cross-entropy of the labels."""
+def distillation(distance: Distance, answers: Answers, *, alpha: float, labels: Objective = cross_entropy) -> Objective:
+    """`alpha` times the distance to the teacher plus `1 - alpha` times what the labels say."""
 
     def objective(logits: Tensor, batch: Batch) -> Tensor:
         loss = alpha * distance(logits, answers(batch))
-        return loss if alpha == 1 else loss + (1 - alpha) * cross_entropy(logits, batch)
+        return loss if alpha == 1 else loss + (1 - alpha) * labels(logits, batch)
 
     return objective
+
+
+def answers_of(teacher: nn.Module, images: Images, recipe: Recipe, context: Context) -> Answers:
+    """The teacher's logits: asked for once, or for every batch where the recipe changes the images."""
+    if recipe.augment != "none" or recipe.mix != "none":
+        return live_answers(teacher)
+    context.progress(0.0, "asking the teacher")
+    return cached_answers(teacher, images, batch_size=recipe.batch_size, device=context.device)
 
 
 def cached_answers(teacher: nn.Module, images: Images, *, batch_size: int, device: torch.device) -> Answers:

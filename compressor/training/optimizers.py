@@ -1,4 +1,4 @@
-"""Update rules, how their step size falls, and what they remember."""
+"""Update rules, how their step size goes, and what they remember."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from contract.failures import UnfitModel
-from contract.methods import Training
+from contract.methods import Recipe
 
 _KINDS: Mapping[str, Callable[..., Optimizer]] = {
     # Fused, an update passes over the weights once: three times as fast on a CPU.
@@ -17,9 +17,11 @@ _KINDS: Mapping[str, Callable[..., Optimizer]] = {
     "adamw": partial(AdamW, fused=True),
     "sgd": partial(SGD, momentum=0.9, nesterov=True),
 }
+#: one_cycle rises from this part of the largest step size for this part of the time, and falls to nearly nothing.
+_CYCLE_START, _CYCLE_RISE = 1 / 25, 0.3
 
 
-def optimizer_for(module: nn.Module, params: Training) -> Optimizer:
+def optimizer_for(module: nn.Module, recipe: Recipe) -> Optimizer:
     """The update rule for all trainable parameters; vectors (biases, norms) are not decayed (He et al. 2019, 3.1).
 
     Raises `UnfitModel` where there are none.
@@ -28,17 +30,43 @@ def optimizer_for(module: nn.Module, params: Training) -> Optimizer:
     if not trainable:
         raise UnfitModel("The model has no weights that could be trained.")
     groups = [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": params.weight_decay},
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return _KINDS[params.optimizer]([g for g in groups if g["params"]], lr=params.learning_rate)
+    return _KINDS[recipe.optimizer]([g for g in groups if g["params"]], lr=recipe.learning_rate)
 
 
-def rate_at(iteration: int, params: Training, *, iterations: int) -> float:
-    """The step size of one iteration out of all (Loshchilov and Hutter 2017, equation 5, without restarts)."""
-    if params.schedule == "constant":
-        return params.learning_rate
-    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+def rate_at(iteration: int, recipe: Recipe, *, iterations: int) -> float:
+    """The step size of one iteration out of all."""
+    rising = round(iterations * recipe.warmup_epochs / recipe.epochs)
+    if iteration < rising:
+        return recipe.learning_rate * (iteration + 1) / rising
+    return recipe.learning_rate * _SCHEDULES[recipe.schedule]((iteration - rising) / (iterations - rising))
+
+
+def _cosine(done: float) -> float:
+    """Loshchilov and Hutter 2017, equation 5, without restarts."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _step(done: float) -> float:
+    return 0.01 if done >= 0.75 else 0.1 if done >= 0.5 else 1.0
+
+
+def _one_cycle(done: float) -> float:
+    """Smith and Topin 2019, with cosines for ramps."""
+    if done < _CYCLE_RISE:
+        return 1 - (1 - _CYCLE_START) * _cosine(done / _CYCLE_RISE)
+    return _cosine((done - _CYCLE_RISE) / (1 - _CYCLE_RISE))
+
+
+#: From the done part of the time (0 to 1) to the part of the largest step size.
+_SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "step": _step,
+}
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

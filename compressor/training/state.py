@@ -1,63 +1,94 @@
 """A training underway, and how it becomes what a checkpoint keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from compressor.candidate import Candidate
 from compressor.context import TrainingState
+from compressor.training.average import Average
 from compressor.training.optimizers import optimizer_tensors, restore_optimizer
+from contract.value import Json
 
-_MODULE, _OPTIMIZER, _CURVE = "module.", "optimizer.", "train_loss"
+_MODULE, _OPTIMIZER, _AVERAGE, _BEST, _MASK = "module.", "optimizer.", "average.", "best.", "mask."
+_CURVE, _JUDGED, _UPDATES = "train_loss", "held_out_loss", "average_updates"
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Run:
     """One training underway."""
 
     module: nn.Module
     optimizer: Optimizer
-    #: Pruned parameters, and which of their entries are kept.
-    masked: tuple[tuple[Tensor, Tensor], ...]
+    #: For a pruned parameter's name, true where a weight is kept; of the parameter's device and layout.
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    average: Average | None = None
     #: Mean loss of each epoch that is done.
     curve: list[float] = field(default_factory=list)
+    #: Loss on the held-out images after each epoch, where there are any.
+    judged: list[float] = field(default_factory=list)
+    #: The module's state after the epoch with the least loss on the held-out images.
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def epochs_done(self) -> int:
         """How often all images have been seen."""
         return len(self.curve)
 
+    @property
+    def epochs_since_best(self) -> int:
+        """How long the loss on the held-out images has not fallen."""
+        return len(self.judged) - 1 - self.judged.index(min(self.judged)) if self.judged else 0
+
+    def mask(self, name: str, kept: Tensor) -> None:
+        """Keep a parameter's weights at zero from now on where `kept` is false."""
+        self.masks[name] = torch.empty_like(self.module.get_parameter(name), dtype=torch.bool).copy_(kept)
+
+    @torch.no_grad()
     def apply_masks(self) -> None:
-        """Set pruned weights to zero again: momentum moves them where no gradient does."""
-        for weight, mask in self.masked:
-            weight.mul_(mask)
+        """Set pruned weights to zero again: momentum moves them where no gradient does, and averages remember them."""
+        for name, mask in self.masks.items():
+            self.module.get_parameter(name).mul_(mask)
+            if self.average is not None:
+                self.average.tensors[name].mul_(mask)
 
     def state(self) -> TrainingState:
         """What a checkpoint keeps of it; the tensors are those that training goes on with."""
-        module = {_MODULE + name: tensor for name, tensor in self.module.state_dict().items()}
-        optimizer = {_OPTIMIZER + name: tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        return TrainingState(self.epochs_done, module | optimizer, {_CURVE: list(self.curve)})
+        parts: Mapping[str, Mapping[str, Tensor]] = {
+            _MODULE: self.module.state_dict(),
+            _OPTIMIZER: optimizer_tensors(self.optimizer),
+            _AVERAGE: self.average.tensors if self.average else {},
+            _BEST: self.best,
+            _MASK: self.masks,
+        }
+        tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+        values: dict[str, Json] = {_CURVE: list(self.curve), _JUDGED: list(self.judged)}
+        return TrainingState(
+            self.epochs_done, tensors, values | {_UPDATES: self.average.updates if self.average else 0}
+        )
 
     def restore(self, state: TrainingState) -> None:
         """Go on from where `state` was taken."""
         self.module.load_state_dict(_under(_MODULE, state))
         restore_optimizer(self.optimizer, _under(_OPTIMIZER, state))
-        curve = state.values[_CURVE]
-        if isinstance(curve, list):
-            self.curve[:] = [float(loss) for loss in curve if isinstance(loss, int | float)]
+        if self.average is not None:
+            self.average.restore(_under(_AVERAGE, state), int(_numbers(state, _UPDATES)[0]))
+        for name, kept in _under(_MASK, state).items():
+            self.mask(name, kept)
+        self.best = dict(_under(_BEST, state))
+        self.curve[:], self.judged[:] = _numbers(state, _CURVE), _numbers(state, _JUDGED)
 
 
-def masked_weights(candidate: Candidate) -> tuple[tuple[Tensor, Tensor], ...]:
-    """The candidate's pruned parameters with their masks, alike in device and layout."""
-    return tuple(_masked(candidate.module.get_parameter(name).data, mask) for name, mask in candidate.masks.items())
-
-
-def _masked(weight: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return weight, torch.empty_like(weight, dtype=torch.bool).copy_(mask)
+#: Told of a run and the number of an update behind it; may change weights and masks.
+AfterUpdate = Callable[[Run, int], None]
 
 
 def _under(prefix: str, state: TrainingState) -> Mapping[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in state.tensors.items() if name.startswith(prefix)}
+
+
+def _numbers(state: TrainingState, name: str) -> list[float]:
+    found = state.values[name]
+    return [float(n) for n in (found if isinstance(found, list) else [found]) if isinstance(n, int | float)]

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from contract.methods.params import Params, Patterns, Role, Stage, Training
+from contract.methods.params import Params, Patterns, Recipe, Recovery, Role, Stage, Training
 
 
 def _found() -> dict[str, type[Params]]:
@@ -20,4 +20,4 @@ def _found() -> dict[str, type[Params]]:
 #: The class of each method's params, by the method's name.
 METHODS: dict[str, type[Params]] = dict(sorted(_found().items()))
 
-__all__ = ["METHODS", "Params", "Patterns", "Role", "Stage", "Training"]
+__all__ = ["METHODS", "Params", "Patterns", "Recipe", "Recovery", "Role", "Stage", "Training"]

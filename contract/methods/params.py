@@ -1,9 +1,9 @@
 """What every step's params have in common, and what the API must know of a method without torch."""
 
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contract.value import Value
 
@@ -27,6 +27,82 @@ class Role(StrEnum):
     EVALUATION = "evaluation"
 
 
+class Recipe(Value):
+    """How a network is trained."""
+
+    epochs: int = Field(default=3, ge=1, le=10_000, description="Passes over the training data.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adamw", description="The update rule; sgd has Nesterov momentum 0.9."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=10, description="The largest step size of the schedule.")
+    schedule: Literal["constant", "cosine", "one_cycle", "step"] = Field(
+        default="cosine",
+        description="How the step size goes: not at all; down to 0 along a cosine; up for 30 % of the time and then "
+        "down (Smith and Topin 2019); down to a tenth after half and again after three quarters of the time.",
+    )
+    warmup_epochs: float = Field(
+        default=0.0, ge=0, le=10_000, description="Epochs, or a part of one, over which the step size rises from 0."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1, description="Decoupled for adamw, an L2 penalty for adam and sgd."
+    )
+    batch_size: int = Field(default=64, ge=2, le=65_536, description="Images in a batch.")
+    augment: Literal["none", "crop", "crop_flip"] = Field(
+        default="none",
+        description="Random changes of the training images: a shift by up to 1/8 of the side, and a mirror image.",
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        default="none",
+        description="Blends pairs of images and their labels: the whole of them (Zhang et al. 2018, alpha 0.2), or a "
+        "rectangle of one in the other (Yun et al. 2019, alpha 1).",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Part of each label that is spread over all classes."
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="Largest norm of the gradient of all weights together; null does not bound it."
+    )
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights, such as 0.999, which is what is then kept; 0: none.",
+    )
+    precision: Literal["float32", "bf16", "auto"] = Field(
+        default="float32",
+        description="Of the forward and backward pass; weights and updates stay float32. auto takes bf16 on devices "
+        "that multiply it faster.",
+    )
+    held_out: float = Field(
+        default=0.0, ge=0, le=0.5, description="Part of the training data by which epochs are judged, not trained on."
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after so many epochs in which the loss on held_out has not fallen."
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="Which epoch's weights are kept: the last one's, or those best on held_out."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.held_out and (self.patience is not None or self.keep == "best"):
+            raise ValueError("patience and keep best judge epochs by held_out, so it must be above 0")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError("warmup_epochs is longer than epochs")
+        if self.warmup_epochs and self.schedule == "one_cycle":
+            raise ValueError("one_cycle has a rise of its own, so warmup_epochs must be 0")
+        return self
+
+
+class Recovery(Recipe):
+    """Training that gives back what compression took."""
+
+    distill_from_original: bool = Field(
+        default=False,
+        description="Learn nine parts of what the original answers (KL at temperature 4) and one part of the labels.",
+    )
+
+
 class Params(Value):
     """The parameters of one method; a subclass's docstring is the method's summary."""
 
@@ -38,27 +114,25 @@ class Params(Value):
     #: Whether the labels of the data are used too.
     needs_labels: ClassVar[bool] = False
 
+    @property
+    def recipe(self) -> Recipe | None:
+        """The training that the step does, where it does any."""
+        return None
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Datasets without which the step cannot work as it is asked for."""
+        return self.needs | ({Role.TRAIN} if self.recipe else frozenset())
+
 
 #: Globs over module names, as in `layer1.*.conv2`.
 Patterns = tuple[str, ...]
 
 
-class Training(Params):
-    """What every method that trains lets the client choose."""
+class Training(Params, Recipe):
+    """A method whose work is training."""
 
-    epochs: int = Field(default=3, ge=1, le=10_000, description="Passes over the training data.")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adamw", description="The update rule; sgd has Nesterov momentum 0.9."
-    )
-    learning_rate: float = Field(default=1e-3, gt=0, le=10, description="The largest step size of the schedule.")
-    schedule: Literal["constant", "cosine"] = Field(
-        default="cosine", description="How the learning rate falls: not at all, or to 0 along a cosine."
-    )
-    weight_decay: float = Field(
-        default=0.0, ge=0, le=1, description="Decoupled for adamw, an L2 penalty for adam and sgd."
-    )
-    batch_size: int = Field(default=64, ge=2, le=65_536, description="Images in a batch.")
-    augment: Literal["none", "crop", "crop_flip"] = Field(
-        default="none",
-        description="Random changes of the training images: a shift by up to 1/8 of the side, and a mirror image.",
-    )
+    @property
+    def recipe(self) -> Recipe:
+        """All of it."""
+        return self

@@ -1,10 +1,17 @@
 """Pruning: zeros in place, or smaller tensors."""
 
-from typing import ClassVar, Literal, Self
+import re
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contract.methods.params import Params, Patterns, Stage
+from contract.methods.params import Params, Patterns, Recovery, Role, Stage
+
+Amount = Annotated[float, Field(ge=0, le=1)]
+
+#: Importances that look at images.
+_LOOKING = frozenset({"gradient", "wanda", "obs"})
+_N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
 
 
 class PruneWeights(Params):
@@ -13,28 +20,124 @@ class PruneWeights(Params):
     method: Literal["prune_weights"] = "prune_weights"
     stage: ClassVar[Stage] = Stage.WEIGHTS
 
-    importance: Literal["l1", "random"] = Field(
-        default="l1", description="What tells a weight's importance: its magnitude, or chance."
+    importance: Literal["l1", "random", "gradient", "lamp", "wanda", "obs"] = Field(
+        default="l1",
+        description="What tells a weight's importance: its magnitude; chance; magnitude times gradient, summed over "
+        "batches (Molchanov et al. 2017); its share of what its layer still has (LAMP, Lee et al. 2021); magnitude "
+        "times the norm of its input (Wanda, Sun et al. 2023); its effect on the layer's output, the other weights "
+        "making up for it (OBS: Hassibi and Stork 1993; by ADMM, Boza 2024).",
     )
     amount: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Fraction of the weights to zero; 0.5 where neither this nor count is given.",
+        description="Fraction of the weights to zero; 0.5 where nothing else says how many.",
     )
     count: int | None = Field(
         default=None, ge=0, description="Number of weights to zero: in each layer, or in all with scope global."
     )
+    threshold: float | None = Field(
+        default=None, ge=0, description="Weights of at most this magnitude become zero; with importance l1."
+    )
     scope: Literal["layer", "global"] = Field(
         default="layer", description="Whether the weights of each layer or of all layers together are ranked."
+    )
+    distribution: Literal["uniform", "erk"] = Field(
+        default="uniform",
+        description="How amount is spread with scope layer: the same for each, or less for small layers "
+        "(Erdos-Renyi-Kernel, Evci et al. 2020).",
+    )
+    amount_by_layer: dict[str, Amount] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="Amounts of their own, by globs over the names of modules; the first that matches counts.",
+    )
+    pattern: str = Field(
+        default="unstructured",
+        pattern=r"^(unstructured|filters|1x4|4x1|[1-9]\d?:[1-9]\d?)$",
+        description="Which weights go together: each alone; whole filters; blocks of one output by four inputs (1x4) "
+        "or four outputs by one input (4x1); or N of every M consecutive input channels stay (2:4 and the like).",
+    )
+    on_unfit: Literal["skip", "fail"] = Field(
+        default="skip",
+        description="What happens to layers that do not fit the pattern or the importance, as the first convolution "
+        "and depthwise ones do not fit 2:4.",
+    )
+    compare: Literal["row", "layer"] = Field(
+        default="layer", description="With wanda and scope layer: whether the weights of each output are ranked alone."
+    )
+    samples: int = Field(default=256, ge=1, le=65_536, description="How many images importances look at at most.")
+    schedule: Literal["one_shot", "iterative", "gradual"] = Field(
+        default="one_shot",
+        description="All at once; in rounds that zero the same part of what is left, with training in between; or "
+        "during training, along the cubic curve of Zhu and Gupta 2017.",
+    )
+    rounds: int = Field(default=3, ge=2, le=100, description="Of the iterative schedule.")
+    rewind: bool = Field(
+        default=False,
+        description="With iterative: after each round what is left gets the values that it had before the step "
+        "(Frankle and Carbin 2019).",
+    )
+    training: Recovery | None = Field(
+        default=None, description="How the network is trained while it is pruned: for iterative and gradual."
+    )
+    recalibrate: bool = Field(
+        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to prune.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules to leave alone.")
 
+    @property
+    def recipe(self) -> Recovery | None:
+        """The training during iterative and gradual pruning."""
+        return None if self.schedule == "one_shot" else self.training or Recovery()
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Training data for schedules, calibration data for importances that look at images."""
+        return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _LOOKING else frozenset())
+
+    @property
+    def n_of_m(self) -> tuple[int, int] | None:
+        """N and M of a pattern such as 2:4."""
+        found = _N_OF_M.fullmatch(self.pattern)
+        return (int(found[1]), int(found[2])) if found else None
+
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
-        if self.amount is not None and self.count is not None:
-            raise ValueError("give amount or count, not both")
+        told = [self.amount, self.count, self.threshold]
+        if sum(one is not None for one in told) > 1:
+            raise ValueError("give one of amount, count and threshold")
+        if self.threshold is not None and (self.importance != "l1" or self.pattern != "unstructured"):
+            raise ValueError("threshold is a bound on the magnitude of single weights: importance l1, unstructured")
+        if self.n_of_m is not None and (self.n_of_m[0] >= self.n_of_m[1] or any(one is not None for one in told)):
+            raise ValueError("a pattern N:M has N below M and says by itself how many weights become zero")
+        return self
+
+    @model_validator(mode="after")
+    def _one_spread(self) -> Self:
+        spread = self.distribution != "uniform" or bool(self.amount_by_layer)
+        fixed = (
+            self.scope == "global" or self.count is not None or self.threshold is not None or self.n_of_m is not None
+        )
+        if spread and fixed:
+            raise ValueError("distribution and amount_by_layer spread an amount over layers with scope layer")
+        if self.compare == "row" and (self.importance != "wanda" or self.scope != "layer" or self.count is not None):
+            raise ValueError("compare row ranks the weights of each output: importance wanda, scope layer, an amount")
+        return self
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        if self.schedule == "one_shot":
+            if self.training is not None or self.rewind:
+                raise ValueError("one_shot does not train; put a fine_tune step behind it, or choose another schedule")
+            return self
+        if self.importance == "obs" or self.threshold is not None or self.count is not None or self.n_of_m is not None:
+            raise ValueError(
+                "iterative and gradual raise an amount step by step, which obs, count, threshold and N:M lack"
+            )
+        if self.rewind and self.schedule != "iterative":
+            raise ValueError("rewind belongs to the iterative schedule")
         return self
 
 

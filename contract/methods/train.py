@@ -2,10 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from contract.methods.params import Role, Stage, Training
+from contract.methods.params import Recovery, Role, Stage, Training
 
 
-class FineTune(Training):
+class FineTune(Training, Recovery):
     """Trains the model on labelled data, keeping pruned weights at zero."""
 
     method: Literal["fine_tune"] = "fine_tune"

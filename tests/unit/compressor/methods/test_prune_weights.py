@@ -1,19 +1,28 @@
 """Weights become zero for good, as many as were asked for."""
 
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context
+from compressor.context import Context, Interrupted, TrainingState
+from compressor.measure.accuracy import answers, loss
 from compressor.measure.counting import zeros
 from compressor.methods import prune_weights
 from compressor.models.files import read, write
-from contract.failures import NoLayerMatches, UnfitModel
+from compressor.sparsity.patterns import Pattern
+from compressor.training.objectives import kl_divergence
+from contract.failures import MissingData, NoLayerMatches, UnfitModel
+from contract.methods import Recovery
 from contract.methods.prune import PruneWeights
+from contract.report import NoticeCode
 from contract.value import Json
 from tests.unit.compressor.pruning.architectures import candidate
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
 
 
 def pruned(before: Candidate, params: PruneWeights, *, seed: int = 0) -> Candidate:
@@ -44,7 +53,7 @@ def test_half_of_one_layer_alone() -> None:
     assert magnitudes[weight == 0].max() <= magnitudes[weight != 0].min()
     assert list(after.masks) == ["conv1.weight"]
     assert zeros_in(after, "layer1.0.conv1") == 0
-    assert details == {"layers": ["conv1"], "zeros": 0.5}
+    assert (details["layers"], details["zeros"]) == (["conv1"], 0.5)
 
 
 @pytest.mark.parametrize("importance", ["l1", "random"])
@@ -146,3 +155,198 @@ def test_a_pattern_that_means_nothing_fails_early() -> None:
     # Given, when, then: no layer of that name
     with pytest.raises(NoLayerMatches, match="conv1"):
         prune_weights.preflight(candidate("resnet18"), PruneWeights(include=("cnv1",)))
+
+
+DATA = images(96, seed=0)
+
+
+@pytest.fixture(scope="module")
+def learnt() -> nn.Module:
+    """A network that knows four tints."""
+    return trained()
+
+
+def small(module: nn.Module) -> Candidate:
+    """A candidate with a copy of the network."""
+    return Candidate(module=copy.deepcopy(module), architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
+
+
+def cut(module: nn.Module, notes: dict[str, Json] | None = None, **params: object) -> Candidate:
+    """The network pruned on images."""
+    context = Context(train=DATA, calibration=DATA, record=(notes if notes is not None else {}).__setitem__)
+    return prune_weights.apply(small(module), PruneWeights.model_validate(params), context)
+
+
+def test_a_threshold_cuts_whatever_is_no_larger(learnt: nn.Module) -> None:
+    # Given a bound on magnitude / When weights are cut by it
+    notes: dict[str, Json] = {}
+    after = cut(learnt, notes, threshold=0.02, recalibrate=False)
+    # Then those within it are zero, those above are as they were, and the report's histogram shows the cut
+    for name in after.masks:
+        old, new = learnt.get_parameter(name), after.module.get_parameter(name)
+        assert torch.equal(new, old.where(old.abs() > 0.02, 0))
+    histogram = notes["histogram"]
+    assert isinstance(histogram, dict)
+    assert histogram["threshold"] == 0.02
+    assert isinstance(histogram["after"], list)
+    total = sum(mask.numel() for mask in after.masks.values())
+    assert sum(int(str(n)) for n in histogram["after"]) + int(str(histogram["zeros_after"])) == total
+
+
+@pytest.mark.parametrize("importance", ["l1", "gradient", "wanda", "obs"])
+def test_two_of_four_inputs_stay_wherever_they_can(learnt: nn.Module, importance: str) -> None:
+    # Given a network whose first convolution has three inputs / When two of every four are cut
+    codes: list[NoticeCode] = []
+    context = Context(calibration=DATA, notice=lambda code, detail: codes.append(code))
+    params = PruneWeights.model_validate({"pattern": "2:4", "importance": importance})
+    after = prune_weights.apply(small(learnt), params, context)
+    # Then each group of four has two zeros, and the layer that does not fit is left alone and named
+    for name in after.masks:
+        weight = after.module.get_parameter(name)
+        groups = (weight == 0).movedim(1, -1).reshape(-1, 4).sum(1)
+        assert (groups == 2).all()
+    assert "conv1.0.weight" not in after.masks
+    assert codes == ["layers_left_alone"]
+
+
+def test_a_layer_that_must_fit_and_does_not_is_refused_before_the_work(learnt: nn.Module) -> None:
+    # Given a pattern that the first convolution does not fit / When layers must fit / Then it is named
+    with pytest.raises(UnfitModel, match=r"conv1\.0 does not fit pattern 2:4") as caught:
+        prune_weights.preflight(small(learnt), PruneWeights(pattern="2:4", on_unfit="fail"))
+    assert caught.value.layer == "conv1.0"
+
+
+@pytest.mark.parametrize("pattern", ["1x4", "4x1", "filters"])
+@pytest.mark.parametrize("importance", ["l1", "obs"])
+def test_blocks_and_filters_go_as_a_whole(learnt: nn.Module, pattern: str, importance: str) -> None:
+    # Given a pattern / When half of its pieces go
+    after = cut(learnt, pattern=pattern, importance=importance, amount=0.5, recalibrate=False)
+    # Then every piece is zero as a whole or not at all, and half of each layer's are
+    for name, mask in after.masks.items():
+        pieces = Pattern.named(pattern).pooled(mask.float())
+        assert set(pieces.unique().tolist()) <= {0.0, 1.0}
+        assert abs(float(pieces.mean()) - 0.5) <= 0.5 / len(pieces)
+        assert not after.module.get_parameter(name)[~mask].any()
+
+
+def test_every_output_loses_the_same_where_rows_are_compared(learnt: nn.Module) -> None:
+    after = cut(learnt, importance="wanda", compare="row", amount=0.75)
+    for mask in after.masks.values():
+        rows = mask.flatten(1)
+        assert set((~rows).sum(1).tolist()) == {round(0.75 * rows.shape[1])}
+
+
+def test_small_layers_are_spared_where_the_amount_is_spread(learnt: nn.Module) -> None:
+    # Given an amount spread by the layers' dimensions, and one layer with an amount of its own
+    after = cut(learnt, amount=0.8, distribution="erk")
+    zeros_of = {name: 1 - float(mask.float().mean()) for name, mask in after.masks.items()}
+    # Then the whole has as many zeros as a uniform cut, the largest layer more, and the classifier fewer
+    sizes = {name: mask.numel() for name, mask in after.masks.items()}
+    total = sum(zeros_of[name] * size for name, size in sizes.items()) / sum(sizes.values())
+    assert total == pytest.approx(0.8, abs=0.005)
+    assert zeros_of[max(sizes, key=sizes.__getitem__)] > 0.8 > zeros_of["fc.weight"]
+    own = cut(learnt, amount=0.8, amount_by_layer={"fc": 0.25})
+    assert float((own.module.get_parameter("fc.weight") == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+
+
+def divergence(module: nn.Module, original: nn.Module) -> float:
+    """How far the answers are from the original's, on images that nothing was chosen by."""
+    fresh = images(128, seed=11)
+    return float(kl_divergence(answers(module, fresh), answers(original, fresh), temperature=1.0))
+
+
+def test_surgery_and_statistics_keep_the_answers(learnt: nn.Module) -> None:
+    # Given a network of which seven weights in ten go, without training
+    # When they are chosen by magnitude, and by their effect on the output
+    notes: dict[str, Json] = {}
+    bare = divergence(cut(learnt, amount=0.7, recalibrate=False).module, learnt)
+    measured = divergence(cut(learnt, amount=0.7).module, learnt)
+    operated = divergence(cut(learnt, notes, amount=0.7, importance="obs").module, learnt)
+    # Then fresh statistics keep more of the answers, and surgery much more
+    assert operated < 0.5 * measured < 0.5 * bare
+    # And the report tells what each layer has lost
+    errors = notes["output_error"]
+    assert isinstance(errors, dict)
+    assert all(0 <= float(str(error)) < 1 for error in errors.values())
+
+
+def test_surgery_spreads_an_amount_over_layers_by_magnitude(learnt: nn.Module) -> None:
+    # Given all weights ranked together / When the cut is by surgery
+    by_magnitude = cut(learnt, amount=0.8, scope="global")
+    operated = cut(learnt, amount=0.8, scope="global", importance="obs")
+    # Then each layer loses about as many as a ranking by magnitude takes from it
+    for name, mask in by_magnitude.masks.items():
+        assert float(operated.masks[name].float().mean()) == pytest.approx(float(mask.float().mean()), abs=0.02)
+
+
+RECOVERY = Recovery(epochs=4, batch_size=16, learning_rate=3e-3)
+
+
+@pytest.mark.parametrize("importance", ["l1", "gradient", "lamp"])
+@pytest.mark.parametrize("schedule", ["gradual", "iterative"])
+def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
+    learnt: nn.Module, schedule: str, importance: str
+) -> None:
+    # Given a network / When nine in ten weights go during a training, and all at once
+    params = {"amount": 0.9, "scope": "global", "importance": importance}
+    trained_ = cut(learnt, **params, schedule=schedule, training=RECOVERY.model_dump())
+    at_once = cut(learnt, **params, recalibrate=False)
+    # Then as many are zero, and the trained one knows more
+    assert zeros(trained_.module) == pytest.approx(0.9, abs=2e-3)
+    for name, mask in trained_.masks.items():
+        assert not trained_.module.get_parameter(name)[~mask].any()
+    assert loss(answers(trained_.module, DATA), DATA.labels) < loss(answers(at_once.module, DATA), DATA.labels)
+
+
+def test_a_rewound_network_has_its_first_weights_where_it_has_any(learnt: nn.Module) -> None:
+    # Given rounds that end with a rewinding and, behind the last, hardly a step
+    recipe = Recovery(epochs=2, batch_size=48, learning_rate=1e-9, optimizer="sgd").model_dump()
+    after = cut(learnt, amount=0.75, schedule="iterative", rounds=2, rewind=True, training=recipe)
+    # Then what is left is what it was
+    for name, mask in after.masks.items():
+        assert torch.allclose(after.module.get_parameter(name)[mask], learnt.get_parameter(name)[mask], atol=1e-6)
+
+
+@dataclass
+class Interrupting:
+    """Checkpoints that stop behind the second epoch, or go on from there."""
+
+    state: TrainingState | None = None
+    stop: bool = True
+
+    def resume(self) -> TrainingState | None:
+        return None if self.stop else self.state
+
+    def save(self, state: TrainingState) -> None:
+        if self.stop and state.epochs_done == 2:
+            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+            self.state = TrainingState(state.epochs_done, tensors, dict(state.values))
+            raise Interrupted
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"schedule": "gradual"}, {"schedule": "iterative"}, {"schedule": "iterative", "rewind": True}]
+)
+def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(learnt: nn.Module, schedule: dict[str, object]) -> None:
+    # Given a pruning during four epochs, with momenta and an average
+    recipe = RECOVERY.model_copy(update={"average": 0.9}).model_dump()
+    params = PruneWeights.model_validate({"amount": 0.8, "training": recipe, **schedule})
+    context = Context(train=DATA, calibration=DATA, seed=4)
+    whole = prune_weights.apply(small(learnt), params, context)
+    # When another is stopped behind the second, and goes on
+    checkpoints = Interrupting()
+    with pytest.raises(Interrupted):
+        prune_weights.apply(small(learnt), params, replace(context, checkpoints=checkpoints))
+    checkpoints.stop = False
+    resumed = prune_weights.apply(small(learnt), params, replace(context, checkpoints=checkpoints))
+    # Then weights and masks are the same, to the last bit
+    state, other = whole.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(state[name], other[name]) for name in state)
+    assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
+
+
+@pytest.mark.parametrize("importance", ["gradient", "wanda", "obs"])
+def test_without_images_it_says_what_is_missing(learnt: nn.Module, importance: str) -> None:
+    params = PruneWeights.model_validate({"importance": importance})
+    with pytest.raises(MissingData, match="needs images"):
+        prune_weights.apply(small(learnt), params, Context())

@@ -6,13 +6,18 @@ from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context, Interrupted, TrainingState
 from compressor.data.images import Batch
+from compressor.measure.accuracy import answers, loss
+from compressor.methods import fine_tune
 from compressor.training.loop import train
 from compressor.training.objectives import cross_entropy
+from compressor.training.splitting import Split, split_of
+from compressor.training.state import Run
 from contract.failures import MissingData, TrainingDiverged
 from contract.methods.train import FineTune
 from contract.model import Architecture
@@ -39,7 +44,7 @@ def candidate(masks: Mapping[str, Tensor] | None = None) -> Candidate:
 
 def trained(params: FineTune, context: Context, start: Candidate | None = None) -> Candidate:
     made = start or candidate()
-    train(made, params, context, objective=cross_entropy)
+    train(made, params, context, objective=cross_entropy, images=split_of(params, context))
     return made
 
 
@@ -107,15 +112,31 @@ def test_what_is_pruned_stays_zero_and_the_rest_learns(optimizer: Literal["adam"
     assert (weight[mask] != before[mask]).all()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+EVERYTHING: dict[str, object] = {
+    "mix": "cutmix", "label_smoothing": 0.1, "average": 0.9, "clip_norm": 1.0, "schedule": "one_cycle",
+    "held_out": 0.2, "keep": "best", "patience": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "schedule": "step", "warmup_epochs": 1.5},
+        {"optimizer": "sgd", "mix": "mixup"},
+        {"optimizer": "adamw", "precision": "bf16"},
+        {"optimizer": "adamw", **EVERYTHING},
+    ],
+    ids=["adam", "adamw", "sgd", "bf16", "everything"],
+)
 @pytest.mark.parametrize("stop", [1, 3])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(
-    optimizer: Literal["adam", "adamw", "sgd"], stop: int
-) -> None:
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(recipe: dict[str, object], stop: int) -> None:
     # Given a training of four epochs that nobody stops
     mask = torch.rand(8, 3, 3, 3, generator=torch.Generator().manual_seed(1)) < 0.5
     masks = {"stem.0.weight": mask}
-    params = FineTune(epochs=4, batch_size=16, optimizer=optimizer, augment="crop_flip", weight_decay=0.01)
+    params = FineTune.model_validate(
+        {"epochs": 4, "batch_size": 16, "augment": "crop_flip", "weight_decay": 0.01, **recipe}
+    )
     whole_notes: dict[str, Json] = {}
     whole = trained(params, Context(train=DATA, seed=3, record=whole_notes.__setitem__), candidate(masks))
     # When another is interrupted, and a third goes on from there with torch's own generator elsewhere
@@ -178,7 +199,7 @@ def test_a_loss_that_is_no_number_fails_by_name() -> None:
         return cross_entropy(logits, batch) * float("nan")
 
     with pytest.raises(TrainingDiverged, match="The loss is nan in epoch 1 of 3"):
-        train(candidate(), FineTune(batch_size=10), Context(train=DATA), objective=broken)
+        train(candidate(), FineTune(batch_size=10), Context(train=DATA), objective=broken, images=Split(DATA))
 
 
 def test_without_data_it_says_what_is_missing() -> None:
@@ -196,8 +217,105 @@ def test_a_few_images_left_over_spoil_no_statistics(count: int) -> None:
             sizes.append(len(batch.y))
             return cross_entropy(logits, batch)
 
-        train(candidate(), FineTune(epochs=1, batch_size=size), Context(train=images(count, seed=0)), objective=noting)
+        recipe, data = FineTune(epochs=1, batch_size=size), images(count, seed=0)
+        train(candidate(), recipe, Context(train=data), objective=noting, images=Split(data))
         # Then every image is seen once, and no batch has one alone
         assert sum(sizes) == count
         assert max(sizes) - min(sizes) <= 1
         assert min(sizes) >= 2
+
+
+def test_the_average_is_what_is_kept() -> None:
+    # Given the weights after each update
+    seen: list[Tensor] = []
+
+    def noting(run: Run, iteration: int) -> None:
+        seen.append(run.module.get_parameter("head.bias").detach().clone())
+
+    made = candidate()
+    start = made.module.get_parameter("head.bias").detach().clone()
+    # When they are averaged with a decay of one half
+    recipe = FineTune(epochs=1, batch_size=10, average=0.5)
+    train(made, recipe, Context(train=DATA), objective=cross_entropy, images=Split(DATA), after_update=noting)
+    # Then what is kept is their average, of which the first updates make up more
+    average = start
+    for number, weight in enumerate(seen):
+        decay = min(0.5, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(made.module.get_parameter("head.bias"), average, atol=1e-6)
+
+
+def test_the_best_epoch_is_kept_and_a_stale_training_stops() -> None:
+    # Given a step size that spoils what was learnt
+    notes: dict[str, Json] = {}
+    recipe = FineTune(
+        epochs=30, batch_size=10, learning_rate=0.5, schedule="constant", held_out=0.3, patience=2, keep="best"
+    )
+    # When a network is trained with it
+    made = trained(recipe, Context(train=DATA, record=notes.__setitem__))
+    # Then it stops two epochs behind the best one, whose weights are kept
+    judged = notes["held_out_loss"]
+    assert isinstance(judged, list)
+    losses = [float(str(one)) for one in judged]
+    assert len(losses) == losses.index(min(losses)) + 3 < 30
+    assert notes["epoch_kept"] == losses.index(min(losses)) + 1
+    held_out = split_of(recipe, Context(train=DATA)).held_out
+    assert held_out is not None
+    assert loss(answers(made.module, held_out), held_out.labels) == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_what_is_held_out_is_not_learnt_from() -> None:
+    # Given data of which a fifth is held out
+    learn, held_out = (part for part in vars(split_of(FineTune(held_out=0.2), Context(train=DATA))).values())
+    # Then the parts make up the whole, and share nothing
+    assert (len(learn), len(held_out)) == (40, 10)
+    whole = {image.numpy().tobytes() for image in DATA.pixels}
+    parts = [{image.numpy().tobytes() for image in part.pixels} for part in (learn, held_out)]
+    assert parts[0] | parts[1] == whole
+    assert not parts[0] & parts[1]
+
+
+def test_too_few_images_to_hold_any_out_are_refused_by_name() -> None:
+    with pytest.raises(MissingData, match="3 images are too few"):
+        split_of(FineTune(held_out=0.5), Context(train=images(3, seed=0)))
+
+
+def test_gradients_are_clipped() -> None:
+    # Given plain gradient descent with a bound on the gradient's norm / When one update is made
+    made = candidate()
+    before = torch.cat([parameter.detach().flatten() for parameter in made.module.parameters()])
+    recipe = FineTune(epochs=1, batch_size=64, optimizer="sgd", learning_rate=1.0, schedule="constant", clip_norm=0.01)
+    trained(recipe, Context(train=DATA), made)
+    after = torch.cat([parameter.detach().flatten() for parameter in made.module.parameters()])
+    # Then the weights move by no more than the bound, and the momentum's share of it (Nesterov: 1 + 0.9)
+    assert 0 < float((after - before).norm()) <= 0.01 * 1.9 * 1.001
+
+
+def test_bf16_learns_as_float32_does_and_leaves_float32() -> None:
+    # Given the same training in both precisions / When both are done
+    recipe = FineTune(epochs=6, batch_size=10, learning_rate=0.01)
+    data = Context(train=DATA)
+    losses = []
+    for precision in ("float32", "bf16"):
+        made = trained(recipe.model_copy(update={"precision": precision}), data)
+        assert {parameter.dtype for parameter in made.module.parameters()} == {torch.float32}
+        losses.append(loss(answers(made.module, DATA), DATA.labels))
+    # Then both have learnt about the same
+    assert losses[1] == pytest.approx(losses[0], abs=0.15)
+
+
+def test_an_original_can_teach_by_a_flag() -> None:
+    # Given an original that is sure of the wrong classes
+    class Contrary(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 20 * F.one_hot((x.mean((2, 3)).argmax(1) + 1) % 4, 4).float()
+
+    contrary = Contrary()
+    context = Context(train=DATA, teachers={"original": lambda: contrary})
+    # When a network learns from it rather than from labels
+    recipe = FineTune(epochs=12, batch_size=10, learning_rate=0.01, distill_from_original=True)
+    made = fine_tune.apply(candidate(), recipe, context)
+    # Then it says what the original says, and not what the labels say
+    said, told = answers(made.module, DATA).argmax(1), answers(contrary, DATA).argmax(1)
+    assert float((said == told).float().mean()) > 0.7
+    assert float((said == DATA.labels).float().mean()) < 0.3

@@ -49,6 +49,35 @@ def test_a_constant_rate_stays() -> None:
     assert {rate_at(iteration, params, iterations=10) for iteration in range(10)} == {0.2}
 
 
+def rates(**recipe: object) -> list[float]:
+    params = FineTune.model_validate({"learning_rate": 1.0, **recipe})
+    return [rate_at(iteration, params, iterations=100) for iteration in range(100)]
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    # Given a hundred iterations / Then the step size begins at a 25th, is largest behind 30, and ends at nearly 0
+    found = rates(schedule="one_cycle")
+    assert found[0] == pytest.approx(1 / 25)
+    assert found.index(max(found)) == 30
+    assert max(found) == pytest.approx(1.0)
+    assert found[:31] == sorted(found[:31])
+    assert found[30:] == sorted(found[30:], reverse=True)
+    assert found[-1] < 0.01
+
+
+def test_steps_fall_to_a_tenth_twice() -> None:
+    assert rates(schedule="step") == [1.0] * 50 + [0.1] * 25 + [0.01] * 25
+
+
+def test_a_warm_up_rises_linearly_and_the_schedule_fills_the_rest() -> None:
+    # Given a warm-up of half an epoch out of five
+    found = rates(epochs=5, warmup_epochs=0.5)
+    # Then the first tenth rises in equal steps to the learning rate, and the cosine falls from there
+    assert found[:10] == [pytest.approx((number + 1) / 10) for number in range(10)]
+    assert found[10] == pytest.approx(1.0)
+    assert found[55] == pytest.approx(0.5)
+
+
 @every_optimizer
 def test_the_rate_that_is_set_is_the_one_that_is_used(kind: Kind) -> None:
     # Given an optimizer whose rate was set to nothing / When it steps

@@ -1,0 +1,112 @@
+"""From scores to masks: which weights stay."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import prune
+
+from compressor.sparsity.amounts import erk, own_amounts
+from compressor.sparsity.patterns import Pattern
+from contract.failures import UnfitModel
+from contract.methods.prune import PruneWeights
+
+#: Where nothing says how much becomes zero.
+DEFAULT_AMOUNT = 0.5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What shall become zero of some weights."""
+
+    params: PruneWeights
+    #: The weights' modules, by parameter name.
+    modules: Mapping[str, str]
+    #: By parameter name; of the whole where all are ranked together.
+    amounts: Mapping[str, float]
+
+    @classmethod
+    def of(cls, params: PruneWeights, weights: Mapping[str, Tensor], modules: Mapping[str, str]) -> "Cut":
+        """The cut that a step asks for, of these weights."""
+        amount = DEFAULT_AMOUNT if params.amount is None else params.amount
+        default = erk(weights, amount) if params.distribution == "erk" else dict.fromkeys(weights, amount)
+        return cls(params, modules, own_amounts(modules, params.amount_by_layer, default))
+
+    @property
+    def pattern(self) -> Pattern:
+        """Which weights go together."""
+        return Pattern.named(self.params.pattern)
+
+    def kept(
+        self, scores: Mapping[str, Tensor], *, now: Callable[[float], float] = lambda amount: amount
+    ) -> dict[str, Tensor]:
+        """True where a weight stays, by parameter name.
+
+        `now` says how much of an amount is cut by now, where a schedule goes towards it.
+        """
+        if self.params.threshold is not None:
+            return {name: score > self.params.threshold for name, score in scores.items()}
+        if self.params.n_of_m is not None:
+            return {name: self.pattern.kept(score) for name, score in scores.items()}
+        if self.params.compare == "row":
+            return {name: _by_row(score, now(self.amounts[name])) for name, score in scores.items()}
+        pieces = {name: self.pattern.pooled(score) for name, score in scores.items()}
+        kept = self._ranked(scores, pieces, now)
+        return {name: self.pattern.spread(kept[name], score.shape) for name, score in scores.items()}
+
+    def _ranked(
+        self, scores: Mapping[str, Tensor], pieces: Mapping[str, Tensor], now: Callable[[float], float]
+    ) -> dict[str, Tensor]:
+        if self.params.scope == "global":
+            flat = torch.cat(list(pieces.values()))
+            amount = next(iter(self.amounts.values()), 0.0)
+            size = sum(score.numel() for score in scores.values()) / len(flat)
+            kept = _highest(flat, self._count(len(flat), size, now(amount)))
+            parts = torch.split(kept, [len(piece) for piece in pieces.values()])
+            return dict(zip(pieces, parts, strict=True))
+        return {
+            name: _highest(piece, self._count(len(piece), scores[name].numel() / len(piece), now(self.amounts[name])))
+            for name, piece in pieces.items()
+        }
+
+    def _count(self, pieces: int, size: float, amount: float) -> int:
+        """How many of the pieces go, of `size` weights each."""
+        return round(amount * pieces if self.params.count is None else min(pieces, self.params.count / size))
+
+    def check(self, weights: Mapping[str, Tensor]) -> None:
+        """Raise `UnfitModel` where more weights shall become zero than there are."""
+        count = self.params.count
+        if count is None:
+            return
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        if self.params.scope == "global" and count > sum(sizes.values()):
+            raise UnfitModel(
+                f"All the matching layers together have {sum(sizes.values())} weights, so {count} cannot become zero."
+            )
+        small = next((name for name, size in sizes.items() if count > size), None)
+        if self.params.scope == "layer" and small is not None:
+            layer = self.modules[small]
+            raise UnfitModel(f"{small} has {sizes[small]} weights, so {count} cannot become zero.", layer=layer)
+
+
+def _highest(scores: Tensor, cut: int) -> Tensor:
+    """True for all but the `cut` lowest of some scores."""
+    mask: Tensor = prune.L1Unstructured(cut).compute_mask(scores, torch.ones_like(scores))  # type: ignore[no-untyped-call]
+    return mask.bool()
+
+
+def _by_row(scores: Tensor, amount: float) -> Tensor:
+    rows = scores.flatten(1)
+    kept = torch.ones_like(rows, dtype=torch.bool)
+    lowest = rows.argsort(dim=1, stable=True)[:, : round(amount * rows.shape[1])]
+    return kept.scatter_(1, lowest, value=False).view(scores.shape)
+
+
+def ranked(scores: Tensor, earlier: Tensor | None) -> Tensor:
+    """Scores above zero where a weight is still there, be it zero itself, and zero where an earlier step has cut it.
+
+    So what is cut already is cut again first, and counts as part of the amount.
+    """
+    scores = scores.float() + torch.finfo(torch.float32).tiny
+    return scores if earlier is None else scores * earlier.cpu()

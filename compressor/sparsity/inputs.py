@@ -1,0 +1,88 @@
+"""What layers see: inputs of convolutions and linear layers, unfolded so that each output is a product with them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.measure.counting import evaluating
+
+#: Layers whose outputs are plain products of a weight with what they see.
+Seeing = nn.Linear | nn.Conv2d
+
+
+def sees(layer: nn.Module) -> bool:
+    """Whether a layer's inputs can be unfolded here."""
+    return isinstance(layer, nn.Linear | nn.Conv2d) and (
+        not isinstance(layer, nn.Conv2d) or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
+    )
+
+
+def unfolded(layer: Seeing, x: Tensor) -> Tensor:
+    """The columns that the layer's weight is multiplied with: (groups, features, positions).
+
+    A convolution's features are (input channel, kernel row, kernel column) of one group, in the weight's order.
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(-1, layer.in_features).T.unsqueeze(0)
+    columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    images, _, positions = columns.shape
+    grouped = columns.view(images, layer.groups, -1, positions)
+    return grouped.permute(1, 2, 0, 3).reshape(layer.groups, grouped.shape[2], images * positions)
+
+
+class _Seen(Exception):
+    """The layer has seen its input: what comes behind it need not run."""
+
+
+@contextmanager
+def _watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    def hook(name: str) -> Callable[..., None]:
+        return lambda layer, args: see(name, args[0])
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """For each layer that is run, the sums of squares of its features, (groups, features), in one pass."""
+    sums: dict[str, Tensor] = {}
+
+    def see(name: str, x: Tensor) -> None:
+        squares = unfolded(layers[name], x).double().square().sum(2)
+        sums[name] = sums[name] + squares if name in sums else squares
+
+    with evaluating(module), _watching(layers, see):
+        for x in batches:
+            module(x)
+    return sums
+
+
+def input_products(module: nn.Module, layer: Seeing, batches: Iterable[Tensor]) -> Tensor | None:
+    """The sum of x x^T over all the columns x that one layer sees: (groups, features, features), float32.
+
+    None where the network does not run the layer. What lies behind the layer is not run.
+    """
+    sums: list[Tensor] = []
+
+    def see(name: str, x: Tensor) -> None:
+        columns = unfolded(layer, x.float())
+        product = columns @ columns.transpose(1, 2)
+        if sums:
+            sums[0] += product
+        else:
+            sums.append(product)
+        raise _Seen
+
+    with evaluating(module), _watching({"layer": layer}, see):
+        for x in batches:
+            try:
+                module(x)
+            except _Seen:
+                continue
+    return sums[0] if sums else None

@@ -1,0 +1,59 @@
+"""Pruning while the network is trained: masks that grow from update to update, or from round to round."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from compressor.sparsity.amounts import cubic, geometric
+from compressor.training.state import AfterUpdate, Run
+
+#: The part of the training behind which a gradual pruning is done, so that the rest can make up for it.
+_PRUNED_BY = 2 / 3
+#: Masks of a gradual pruning are chosen anew so often.
+_CHOICES = 60
+
+#: From the part of an amount that is cut by now to the masks of the run's weights as they are.
+ChooseNow = Callable[[Run, Callable[[float], float]], Mapping[str, Tensor]]
+
+
+def gradual(choose: ChooseNow, *, updates: int) -> AfterUpdate:
+    """Masks along the cubic curve (Zhu and Gupta 2017, arXiv:1710.01878), over a training of so many updates."""
+    end = max(1, round(_PRUNED_BY * updates))
+    every = max(1, end // _CHOICES)
+
+    def after(run: Run, update: int) -> None:
+        done = (update + 1) / end
+        if done <= 1 and ((update + 1) % every == 0 or update + 1 == end):
+            _mask(run, choose(run, partial(cubic, done=done)))
+
+    return after
+
+
+def iterative(choose: ChooseNow, *, updates: int, rounds: int, original: Mapping[str, Tensor] | None) -> AfterUpdate:
+    """Masks that grow at the start of every round, by the same part of what is left.
+
+    Where the `original` state is given, what is left goes back to it, and its momenta are forgotten.
+    """
+    length = max(1, updates // rounds)
+
+    def after(run: Run, update: int) -> None:
+        number, behind = divmod(update, length)
+        if behind or number >= rounds:
+            return
+        _mask(run, choose(run, partial(geometric, round_=number + 1, rounds=rounds)))
+        if original is not None and number:
+            run.module.load_state_dict(dict(original))
+            run.optimizer.state.clear()
+            if run.average is not None:
+                run.average.restart()
+
+    return after
+
+
+@torch.no_grad()
+def _mask(run: Run, masks: Mapping[str, Tensor]) -> None:
+    for name, kept in masks.items():
+        run.mask(name, kept)
+    run.apply_masks()

@@ -1,0 +1,71 @@
+"""Optimal brain surgery on a network: layer after layer as they run, each on what reaches it by then."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.sparsity.amounts import cubic
+from compressor.sparsity.cutting import Cut, ranked
+from compressor.sparsity.hessian import damped, operated, output_error
+from compressor.sparsity.importance import Look, magnitude
+from compressor.sparsity.inputs import Seeing, input_products
+
+
+@dataclass(frozen=True)
+class Operated:
+    """One layer after the operation."""
+
+    #: True where a weight stays.
+    kept: Tensor
+    #: The part of the layer's output that is lost, as a sum of squares.
+    error: float
+
+
+def operate(
+    look: Look, cut: Cut, earlier: Mapping[str, Tensor], *, tell: Callable[[float, str], None]
+) -> dict[str, Operated]:
+    """Cut every layer and let the rest of its weights make up for it, in place; by parameter name.
+
+    Layers that the network does not run are left as they are and out of the result.
+    """
+    one_by_one = _one_by_one(look, cut, earlier)
+    found: dict[str, Operated] = {}
+    for number, (name, weight) in enumerate(look.weights.items()):
+        layer = look.layers[name]
+        tell(number / len(look.weights), f"layer {number + 1} of {len(look.weights)}")
+        assert isinstance(layer, Seeing)
+        products = input_products(look.module, layer, look.batches())
+        if products is not None:
+            found[name] = _operated(name, weight, products, one_by_one, earlier.get(name))
+    return found
+
+
+def _one_by_one(look: Look, cut: Cut, earlier: Mapping[str, Tensor]) -> Cut:
+    """The cut with an amount for each layer.
+
+    What the loss of one output is worth against that of another is not known here, so where all weights are ranked
+    together it is by magnitude that each layer gets its amount.
+    """
+    if cut.params.scope == "layer":
+        return cut
+    scores = {name: ranked(score, earlier.get(name)) for name, score in magnitude(look).items()}
+    amounts = {name: 1 - float(mask.double().mean()) for name, mask in cut.kept(scores).items()}
+    return Cut(cut.params.model_copy(update={"scope": "layer", "count": None}), cut.modules, amounts)
+
+
+@torch.no_grad()
+def _operated(name: str, weight: nn.Parameter, products: Tensor, cut: Cut, earlier: Tensor | None) -> Operated:
+    groups, features, _ = products.shape
+    grouped = (groups, -1, features)
+
+    def choose(scores: Tensor, done: float) -> Tensor:
+        shaped = ranked(scores.cpu().view(weight.shape), earlier)
+        kept = cut.kept({name: shaped}, now=lambda amount: cubic(amount, done))[name]
+        return (kept if earlier is None else kept & earlier.cpu()).view(grouped).to(scores.device)
+
+    h, before = damped(products), weight.detach().float().reshape(grouped)
+    after, kept = operated(before, h, choose)
+    weight.copy_(after.view(weight.shape))
+    return Operated(kept.view(weight.shape).cpu(), output_error(before, after, h))

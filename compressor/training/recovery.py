@@ -1,0 +1,47 @@
+"""Training that gives back what compression took: on labels, or on what the original answers."""
+
+from functools import partial
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.training.layout import channels_last
+from compressor.training.loop import nothing, train
+from compressor.training.objectives import Objective, answers_of, cross_entropy, distillation, kl_divergence
+from compressor.training.splitting import Split, split_of
+from compressor.training.state import AfterUpdate, Run
+from contract.failures import UnfitModel
+from contract.methods import Recovery
+
+#: What `distill_from_original` means.
+TEMPERATURE, ALPHA = 4.0, 0.9
+
+
+def recover(
+    candidate: Candidate,
+    recipe: Recovery,
+    context: Context,
+    *,
+    after_update: AfterUpdate = nothing,
+    cycles: int = 1,
+) -> Run:
+    """Train the candidate in place by the recipe; raises what `train` raises, and `MissingData`."""
+    images = split_of(recipe, context)
+    objective = _objective(recipe, context, images)
+    return train(
+        candidate, recipe, context, objective=objective, images=images, after_update=after_update, cycles=cycles
+    )
+
+
+def _objective(recipe: Recovery, context: Context, images: Split) -> Objective:
+    labels = partial(cross_entropy, smoothing=recipe.label_smoothing)
+    if not recipe.distill_from_original:
+        return labels
+    if "original" not in context.teachers:
+        raise UnfitModel("There is no original to learn from.")
+    teacher = channels_last(context.teachers["original"]())
+    return distillation(
+        partial(kl_divergence, temperature=TEMPERATURE),
+        answers_of(teacher, images.learn, recipe, context),
+        labels=labels,
+        alpha=ALPHA,
+    )

@@ -1,0 +1,90 @@
+"""What a layer sees, unfolded, times its weight is what it gives out."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.sparsity.inputs import Seeing, input_products, input_squares, sees, unfolded
+
+LAYERS = {
+    "plain": nn.Conv2d(6, 8, 3, bias=False),
+    "padded, strided": nn.Conv2d(6, 8, (3, 5), stride=(2, 1), padding=(1, 2), bias=False),
+    "dilated": nn.Conv2d(6, 8, 3, dilation=2, bias=False),
+    "grouped": nn.Conv2d(6, 8, 3, groups=2, bias=False),
+    "depthwise": nn.Conv2d(6, 6, 3, groups=6, bias=False),
+    "1x1": nn.Conv2d(6, 8, 1, bias=False),
+}
+
+
+def image(count: int = 3) -> Tensor:
+    return torch.randn(count, 6, 9, 11, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_convolution_is_a_product_with_what_it_sees(name: str) -> None:
+    # Given a convolution / When its unfolded input is multiplied with its weight, group by group
+    layer, x = LAYERS[name], image()
+    columns = unfolded(layer, x)
+    weight = layer.weight.view(layer.groups, -1, columns.shape[1])
+    product = (weight @ columns).reshape(layer.out_channels, len(x), -1).transpose(0, 1)
+    # Then that is its output
+    assert torch.allclose(product, layer(x).flatten(2), atol=1e-5)
+
+
+def test_a_linear_layer_sees_every_position() -> None:
+    layer, x = nn.Linear(6, 4, bias=False), torch.randn(2, 5, 6)
+    assert torch.allclose((layer.weight @ unfolded(layer, x)[0]).T.view(2, 5, 4), layer(x), atol=1e-6)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(6, 4, 3)
+        self.second = nn.Conv2d(4, 8, 1)
+        self.idle = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu()).mean((2, 3))
+
+
+def test_products_are_sums_over_all_batches() -> None:
+    # Given a network and two batches / When what its second layer sees is gathered
+    network, batches = Network(), [image(2), image(3)]
+    products = input_products(network, network.second, batches)
+    # Then it is x x^T over all positions of all images, and its diagonal is the squares
+    seen = torch.cat([network.first(x).relu().transpose(0, 1).flatten(1) for x in batches], 1)
+    assert products is not None
+    assert torch.allclose(products[0], seen @ seen.T, rtol=1e-4)
+    layers: dict[str, Seeing] = {"second": network.second, "idle": network.idle}
+    squares = input_squares(network, layers, batches)
+    assert torch.allclose(squares["second"][0], seen.double().square().sum(1), rtol=1e-4)
+    # And a layer that is never run has none
+    assert set(squares) == {"second"}
+    assert input_products(network, network.idle, batches) is None
+
+
+def test_nothing_behind_the_layer_is_run() -> None:
+    # Given a network whose end must not be reached
+    network = Network()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it was run")
+
+    network.second.register_forward_pre_hook(fail)
+    # When what its first layer sees is gathered / Then it is not
+    assert input_products(network, network.first, [image()]) is not None
+
+
+@pytest.mark.parametrize(
+    ("layer", "can"),
+    [
+        (nn.Linear(2, 2), True),
+        (nn.Conv2d(2, 2, 1), True),
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), False),
+        (nn.Conv2d(2, 2, 3, padding="same"), False),
+        (nn.Conv1d(2, 2, 1), False),
+        (nn.LSTM(2, 2), False),
+    ],
+)
+def test_some_layers_cannot_be_unfolded(layer: nn.Module, can: bool) -> None:
+    assert sees(layer) is can

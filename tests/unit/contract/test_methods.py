@@ -1,0 +1,61 @@
+"""What cannot be meant is refused before anything is loaded, with a sentence."""
+
+import pytest
+from pydantic import ValidationError
+
+from contract.methods import Role
+from contract.methods.prune import PruneWeights
+from contract.methods.train import FineTune
+
+TRAIN, CALIBRATION = Role.TRAIN, Role.CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"amount": 0.5, "threshold": 0.1}, "one of amount, count and threshold"),
+        ({"threshold": 0.1, "importance": "wanda"}, "threshold is a bound"),
+        ({"pattern": "4:2"}, "N below M"),
+        ({"pattern": "2:4", "amount": 0.5}, "says by itself"),
+        ({"pattern": "3x3"}, "should match pattern"),
+        ({"distribution": "erk", "scope": "global"}, "spread an amount over layers"),
+        ({"amount_by_layer": {"fc": 0.5}, "count": 3}, "spread an amount over layers"),
+        ({"amount_by_layer": {"fc": 1.5}}, "less than or equal to 1"),
+        ({"compare": "row"}, "importance wanda"),
+        ({"training": {}}, "one_shot does not train"),
+        ({"schedule": "gradual", "importance": "obs"}, "raise an amount step by step"),
+        ({"schedule": "gradual", "pattern": "2:4"}, "raise an amount step by step"),
+        ({"schedule": "gradual", "rewind": True}, "rewind belongs"),
+    ],
+)
+def test_a_pruning_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        PruneWeights.model_validate(params)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"patience": 2}, "held_out"),
+        ({"keep": "best"}, "held_out"),
+        ({"warmup_epochs": 4}, "longer than epochs"),
+        ({"warmup_epochs": 1, "schedule": "one_cycle"}, "a rise of its own"),
+        ({"batch_size": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        FineTune.model_validate(params)
+
+
+@pytest.mark.parametrize(
+    ("params", "roles"),
+    [
+        ({}, set()),
+        ({"importance": "wanda"}, {CALIBRATION}),
+        ({"schedule": "gradual"}, {TRAIN}),
+        ({"schedule": "iterative", "importance": "gradient"}, {TRAIN, CALIBRATION}),
+    ],
+)
+def test_what_a_step_needs_follows_from_what_it_is_asked_for(params: dict[str, object], roles: set[Role]) -> None:
+    assert PruneWeights.model_validate(params).roles == roles
