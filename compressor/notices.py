@@ -51,8 +51,9 @@ def _of_masks(report: Report, masked: int) -> Iterator[Notice]:
     # Whatever was gained was not gained by them: no runtime that we deliver for skips zeros.
     if masked:
         detail = (
-            f"{masked:,} of {report.compressed.parameters:,} weights are zero, but stored and multiplied like all "
-            "others: neither file nor latency shrinks by them. prune_channels removes what it prunes."
+            f"{masked:,} of {report.compressed.parameters:,} weights are zero, but multiplied like all others: no "
+            "runtime here skips them, and only model.safetensors is smaller for them. prune_channels removes what it "
+            "prunes."
         )
         yield Notice(code="masked_only", detail=detail)
 

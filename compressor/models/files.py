@@ -14,6 +14,7 @@ from compressor.candidate import Candidate
 from compressor.models import edits
 from compressor.models.architectures import build_hollow
 from compressor.models.edits import Edit, apply_edits
+from compressor.models.sparse import SparseLayout, from_bits, packed, to_bits, unpacked
 from compressor.models.weights import read_safetensors
 from compressor.quantization.plan import PlanDocument, QuantizationPlan, restored
 from compressor.quantization.simulate import simulated
@@ -53,6 +54,8 @@ class Document(Value):
     #: By parameter: `zeros` where exactly the zero weights are pruned, `bits` where `NAME#mask` says which are kept.
     masks: dict[str, str] = Field(default_factory=dict)
     plan: PlanDocument = PlanDocument()
+    #: Tensors of which only what is not zero is stored, by name.
+    sparse: dict[str, SparseLayout] = Field(default_factory=dict)
     #: Names that share the tensor of another name.
     tied: dict[str, str] = Field(default_factory=dict)
     probe: Probe
@@ -64,9 +67,11 @@ def write(candidate: Candidate, folder: Path) -> None:
     state = candidate.module.state_dict()
     tied = _tied(state)
     masks = {name: _layout(state[name], mask) for name, mask in candidate.masks.items()}
-    packed = {n + _MASK: _packed(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
+    bits = {n + _MASK: to_bits(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
     left = {n: t.detach().cpu() for n, t in state.items() if n not in tied and n not in candidate.plan.weights}
-    tensors = left | packed | {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
+    numbers = left | {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
+    stored, sparse = packed(numbers)
+    tensors = stored | bits
     save_file({name: tensors[name].clone().contiguous() for name in sorted(tensors)}, folder / WEIGHTS)
     document = Document(
         architecture=candidate.architecture,
@@ -78,6 +83,7 @@ def write(candidate: Candidate, folder: Path) -> None:
         masks=masks,
         plan=candidate.plan.document(),
         tied=tied,
+        sparse=sparse,
         probe=Probe(logits=_probed(simulated(candidate), candidate.input_shape, seed=0)),
     )
     (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n")
@@ -90,8 +96,8 @@ def read(folder: Path) -> Candidate:
     the one that was written.
     """
     document = _read_document(folder / DOCUMENT)
-    tensors = read_safetensors(folder / WEIGHTS)
     try:
+        tensors = unpacked(read_safetensors(folder / WEIGHTS), document.sparse)
         plan = restored(document.plan, tensors)
         state = _state(document, tensors, plan)
         masks = {name: _mask(state[name], tensors, name, layout) for name, layout in document.masks.items()}
@@ -166,18 +172,10 @@ def _layout(weight: Tensor, mask: Tensor) -> str:
     return "zeros" if torch.equal(weight.cpu() != 0, mask.cpu()) else "bits"
 
 
-def _packed(mask: Tensor) -> Tensor:
-    """Eight entries to a byte, the first in the lowest bit."""
-    flat = mask.cpu().flatten().to(torch.uint8)
-    padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
-
-
 def _mask(weight: Tensor, tensors: Mapping[str, Tensor], name: str, layout: str) -> Tensor:
     if layout == "zeros":
         return weight != 0
-    bits = (tensors[name + _MASK].view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
-    return bits.flatten()[: weight.numel()].view(weight.shape).bool()
+    return from_bits(tensors[name + _MASK], weight.numel()).view(weight.shape)
 
 
 def _probed(module: nn.Module, input_shape: tuple[int, int, int], *, seed: int) -> tuple[float, ...]:
