@@ -35,8 +35,9 @@ weights, {classes} classes and small images of noise, goes through each check in
   its edits rebuild answers the same, bit by bit. Networks with attention or shuffled channels lose what lies within
   their blocks only.
 - **ONNX**: float32; a clean process with ONNX Runtime answers within 1e-3 of the largest logit. Megabytes of the file.
-- **quantize_static**: to INT8 ONNX, which answers within 0.1 of the largest logit of the simulated network's answers,
-  on noise; the part of the multiply-accumulates that ONNX Runtime does in integers.
+- **quantize_static**: to INT8 ONNX, which answers as the simulated network does, within 0.1 of the largest logit or as
+  far as quantizing has moved that network's answers; the part of the multiply-accumulates that ONNX Runtime does in
+  integers.
 - **both**: prune_channels, then quantize_static.
 
 | | passed | refused by name | failed |

@@ -183,33 +183,35 @@ def moved(by: float, *, images: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("found", "int8", "noise", "passes"),
+    ("found", "int8", "unquantized", "passes"),
     [
-        (moved(0.003, images=100), False, False, True),
-        (moved(0.005, images=1), False, False, False),
-        (moved(1.9, images=100), True, False, True),
-        (moved(2.1, images=2), True, False, True),
-        (moved(2.1, images=3), True, False, False),
-        (moved(0.39, images=100), True, True, True),
-        (moved(0.41, images=1), True, True, False),
-        (torch.full((100, 2), float("nan")), False, False, False),
-        (torch.full((100, 2), float("nan")), True, False, False),
-        (torch.full((100, 2), float("nan")), True, True, False),
-        (REFERENCE[:, :1], True, False, False),
+        (moved(0.003, images=100), False, None, True),
+        (moved(0.005, images=1), False, None, False),
+        (moved(1.9, images=100), True, None, True),
+        (moved(2.1, images=2), True, None, True),
+        (moved(2.1, images=3), True, None, False),
+        (moved(0.39, images=100), True, REFERENCE, True),
+        (moved(0.41, images=1), True, REFERENCE, False),
+        (moved(0.79, images=100), True, moved(0.8, images=1), True),
+        (moved(0.81, images=1), True, moved(0.8, images=100), False),
+        (torch.full((100, 2), float("nan")), False, None, False),
+        (torch.full((100, 2), float("nan")), True, None, False),
+        (torch.full((100, 2), float("nan")), True, REFERENCE, False),
+        (REFERENCE[:, :1], True, None, False),
     ],
 )
 def test_how_close_is_close_enough(
-    job: Job, tmp_path: Path, found: Tensor, int8: bool, noise: bool, passes: bool
+    job: Job, tmp_path: Path, found: Tensor, int8: bool, unquantized: Tensor | None, passes: bool
 ) -> None:
     # Given a delivery, and answers at one side of a bound
     candidate = job.int8.candidate if int8 else job.bench.original.candidate
     delivery = Delivery(ONNX, candidate, {"model.onnx": tmp_path / "model.onnx"})
     # When they are compared, then the bound holds
     if passes:
-        check_answers(delivery, REFERENCE, found, noise=noise)
+        check_answers(delivery, REFERENCE, found, unquantized=unquantized)
     else:
         with pytest.raises(ArtifactMismatch, match=r"model\.onnx"):
-            check_answers(delivery, REFERENCE, found, noise=noise)
+            check_answers(delivery, REFERENCE, found, unquantized=unquantized)
 
 
 def test_a_tie_is_no_mismatch(job: Job, tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_tie_is_no_mismatch(job: Job, tmp_path: Path) -> None:
     delivery = Delivery(ONNX, job.int8.candidate, {"model.onnx": tmp_path / "model.onnx"})
     reference = torch.tensor([[4.0, 3.95]] * 10)
     # When they are compared, then none of these answers is held against the file
-    check_answers(delivery, reference, reference.flip(1), noise=False)
+    check_answers(delivery, reference, reference.flip(1), unquantized=None)
 
 
 def test_without_images_noise_serves(trained_weights: Path) -> None:
