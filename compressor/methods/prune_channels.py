@@ -1,6 +1,6 @@
 """Structured pruning: the least important channels are removed (Li et al. 2017, arXiv:1608.08710)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,49 +8,92 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.data.images import Images
 from compressor.layers import matches, matching, weighted_modules
+from compressor.measure.counting import count_macs, count_parameters
 from compressor.models.edits import edits_between
-from compressor.pruning.channels import Narrowed, Pruning, narrow
-from contract.failures import UnfitModel
+from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
+from compressor.pruning.rounds import Rounds, Start
+from compressor.training.normalization import recalibrate
+from contract.failures import MissingData, UnfitModel
+from contract.methods import Role
 from contract.methods.prune import PruneChannels
 from contract.value import Json
+
+#: Where nothing says how many channels go.
+_RATIO = 0.5
 
 
 def preflight(candidate: Candidate, params: PruneChannels) -> None:
     """See whether the patterns match."""
-    matching(list(weighted_modules(candidate.module)), include=params.include, exclude=params.exclude)
+    names = list(weighted_modules(candidate.module))
+    matching(names, include=params.include, exclude=params.exclude)
+    for pattern in params.ratio_by_layer:
+        matching(names, include=(pattern,), exclude=())
 
 
 def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Candidate:
     """Remove channels everywhere but in the classifier and where the patterns forbid it.
 
     Raises `PruningFailed` where the dependencies between channels cannot be followed, and `UnfitModel` where they can
-    but leave nothing to remove.
+    but leave nothing to remove, or more than the target.
     """
     preflight(candidate, params)
-    context.progress(0.0, "finding dependencies")
-    narrowed = narrow(candidate.module, _pruning(candidate, params))
-    channels = _channels(candidate.module, narrowed.module)
+    start = Start.of(candidate)
+    candidate.module.to(context.device)
+    rounds = Rounds.of(params.rounds, params.recipe, context)
+    made = rounds.begin(candidate)
+    opaque: tuple[str, ...] = ()
+    for number in rounds.left():
+        context.progress(number / params.rounds, "finding dependencies")
+        narrowed = narrow(made.module, _pruning(made, params, context))
+        made, opaque = _narrower(made, narrowed), narrowed.opaque
+        if params.recalibrate and context.calibration is not None:
+            recalibrate(made.module, context.calibration, device=context.device)
+        made = rounds.train(made, number)
+    channels = start.channels(made.module)
     if not any(before > after for before, after in channels.values()):
-        raise UnfitModel(_nothing(params, narrowed))
-    _restore_modes(candidate.module, narrowed.module)
-    _tell(channels, narrowed, params, context)
-    return replace(
-        candidate,
-        module=narrowed.module,
-        edits=(*candidate.edits, *edits_between(candidate.module, narrowed.module)),
-        masks=narrowed.masks,
-    )
+        raise UnfitModel(_nothing(params, opaque))
+    _tell(channels, opaque, params, context)
+    _tell_costs(start, made, context)
+    return made
 
 
-def _pruning(candidate: Candidate, params: PruneChannels) -> Pruning:
+def _pruning(candidate: Candidate, params: PruneChannels, context: Context) -> Pruning:
     names = weighted_modules(candidate.module)
     return Pruning(
         params=params,
         example=torch.zeros(1, *candidate.input_shape, device=next(candidate.module.parameters()).device),
         fixed=frozenset(n for n in names if not matches(n, include=params.include, exclude=params.exclude)),
         masks=candidate.masks,
+        target=_target(params),
+        images=_images(params, context),
+        seed=context.seed,
     )
+
+
+def _target(params: PruneChannels) -> Target:
+    """What one round goes towards: each takes the same part of what is left."""
+    part = 1 / params.rounds
+    if params.macs_ratio is not None:
+        return Target("macs", params.macs_ratio**part)
+    if params.parameters_ratio is not None:
+        return Target("parameters", params.parameters_ratio**part)
+    return Target(None, 1 - (1 - (_RATIO if params.ratio is None else params.ratio)) ** part)
+
+
+def _images(params: PruneChannels, context: Context) -> Images | None:
+    if Role.CALIBRATION not in params.roles:
+        return None
+    if context.calibration is None:
+        raise MissingData(f"Importance {params.importance} needs images. Name a dataset under data.calibration.")
+    return context.calibration.take(params.samples, seed=context.seed)
+
+
+def _narrower(before: Candidate, narrowed: Narrowed) -> Candidate:
+    _restore_modes(before.module, narrowed.module)
+    edits = (*before.edits, *edits_between(before.module, narrowed.module))
+    return replace(before, module=narrowed.module, edits=edits, masks=narrowed.masks)
 
 
 def _restore_modes(before: nn.Module, after: nn.Module) -> None:
@@ -62,39 +105,42 @@ def _restore_modes(before: nn.Module, after: nn.Module) -> None:
         parameter.requires_grad_(before.get_parameter(name).requires_grad)
 
 
-def _channels(before: nn.Module, after: nn.Module) -> dict[str, tuple[int, int]]:
-    """Outputs of each layer, before and after."""
-    layers = weighted_modules(after)
-    pairs = {name: (_outputs(layer), _outputs(layers[name])) for name, layer in weighted_modules(before).items()}
-    return {name: (old, new) for name, (old, new) in pairs.items() if old is not None and new is not None}
-
-
-def _outputs(layer: nn.Module) -> int | None:
-    width: int | None = getattr(layer, "out_channels", getattr(layer, "out_features", None))
-    return width
-
-
-def _nothing(params: PruneChannels, narrowed: Narrowed) -> str:
-    cause = f"; {_listed(narrowed.opaque)} rearrange their channels" if narrowed.opaque else ""
+def _nothing(params: PruneChannels, opaque: Sequence[str]) -> str:
+    cause = f"; {_listed(opaque)} rearrange their channels" if opaque else ""
     return (
-        f"No channel can be removed with ratio {params.ratio:g} and round_to {params.round_to} from the layers that "
+        f"No channel can be removed with {_asked(params)} and round_to {params.round_to} from the layers that "
         f"the patterns mean: they are too narrow, or other layers or the output need their widths{cause}."
     )
 
 
-def _tell(channels: Mapping[str, tuple[int, int]], narrowed: Narrowed, params: PruneChannels, context: Context) -> None:
+def _tell(
+    channels: Mapping[str, tuple[int, int]], opaque: Sequence[str], params: PruneChannels, context: Context
+) -> None:
     narrower: dict[str, Json] = {name: [old, new] for name, (old, new) in channels.items() if old > new}
     wanted = [name for name in channels if matches(name, include=params.include, exclude=params.exclude)]
     left = [name for name in wanted if name not in narrower]
     context.record("channels", narrower)
     context.record("layers_left_alone", list(left))
-    if narrowed.opaque:
+    if opaque:
         context.notice(
             "layers_left_alone",
-            f"{len(left)} of {len(wanted)} layers keep their widths, because {_listed(narrowed.opaque)} rearrange "
+            f"{len(left)} of {len(wanted)} layers keep their widths, because {_listed(opaque)} rearrange "
             "channels; what lies within a block was narrowed.",
         )
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _tell_costs(start: Start, made: Candidate, context: Context) -> None:
+    macs = count_macs(made.module, made.input_shape).total
+    context.record("macs_left", macs / start.macs if start.macs else 1.0)
+    context.record("parameters_left", count_parameters(made.module) / start.parameters)
+
+
+def _asked(params: PruneChannels) -> str:
+    """What the step says of how much shall go, in words."""
+    told = ("macs_ratio", params.macs_ratio), ("parameters_ratio", params.parameters_ratio), ("ratio", params.ratio)
+    name, value = next(((name, value) for name, value in told if value is not None), ("ratio", _RATIO))
+    return f"{name} {value:g}"
+
+
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(name or "the network itself" for name in names[:3]) + (" and others" if len(names) > 3 else "")

@@ -4,20 +4,26 @@ import copy
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from compressor.data.images import Images
 from compressor.measure.counting import evaluating
-from compressor.pruning.groups import channel_groups, removals, remove
+from compressor.pruning.costs import Costs
+from compressor.pruning.groups import ChannelGroup, channel_groups, removals, remove
+from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite, rearranging
 from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
 from compressor.pruning.tracing import trace
-from contract.failures import PruningFailed
+from contract.failures import PruningFailed, UnfitModel
 from contract.methods.prune import PruneChannels
 
 R = TypeVar("R")
+
+#: The largest ratio that is tried, and how often the way to it is halved.
+_MOST, _HALVINGS = 0.99, 24
 
 #: DenseNet-201, the slowest of torchvision's, takes 40 s.
 SECONDS = 300.0
@@ -39,6 +45,14 @@ class Narrowed:
     opaque: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Target:
+    """How much shall be left of multiply-accumulates or parameters; or, of neither, the ratio of channels that goes."""
+
+    of: Literal["macs", "parameters"] | None
+    left: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pruning:
     """What shall be pruned, and how."""
@@ -50,6 +64,10 @@ class Pruning:
     fixed: Collection[str] = ()
     #: For an already pruned parameter's name, true where a weight is kept.
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    target: Target
+    #: What importances may look at.
+    images: Images | None = None
+    seed: int = 0
 
 
 def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> Narrowed:
@@ -98,15 +116,48 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module])
     fixed = [part for part, name in names.items() if name in pruning.fixed]
     before = _answer(network, pruning.example)
     graph = trace(network, pruning.example, opaque=opaque)
-    chosen = list(removals(list(channel_groups(graph, pruning.params, fixed=fixed)), pruning.params))
+    shown = Shown(network, graph, pruning.seed, pruning.images)
+    groups = list(channel_groups(graph, IMPORTANCES[pruning.params.importance](shown), fixed=fixed))
+    removed = _removed(network, groups, pruning, names)
     _mark(network, pruning.masks)
-    for layer, channels in chosen:
-        remove(graph, layer, channels)
+    for group, count in zip(groups, removed, strict=True):
+        if count:
+            remove(graph, group.root, group.least(count))
     masks = _unmarked(network, pruning.masks)
     after = _answer(network, pruning.example)
     if after.shape != before.shape or (before.isfinite().all() and not after.isfinite().all()):
         raise ValueError("without the channels it answers in another shape, or not in numbers")
     return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)))
+
+
+def _removed(
+    network: nn.Module, groups: Sequence[ChannelGroup], pruning: Pruning, names: Mapping[nn.Module, str]
+) -> list[int]:
+    """How many positions each group loses: by the ratio, or so many that the target is just met."""
+    params, target = pruning.params, pruning.target
+
+    def losing(ratio: float) -> list[int]:
+        return removals(groups, params, ratio, names=names)
+
+    if target.of is None:
+        return losing(target.left)
+    costs = Costs(network, (pruning.example.shape[1], *pruning.example.shape[2:]), [group.uses for group in groups])
+    left = costs.macs_left if target.of == "macs" else costs.parameters_left
+    return losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
+
+
+def _least_ratio(left: Callable[[float], float], target: Target) -> float:
+    """The smallest ratio that leaves no more than the target, by bisection; raises `UnfitModel` where none does."""
+    low, high = 0.0, _MOST
+    if (reached := left(high)) > target.left:
+        raise UnfitModel(
+            f"A {target.of}_ratio of {target.left:g} cannot be met: with everything removed that may go, {reached:.3f} "
+            "of them are left."
+        )
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(middle) > target.left else (low, middle)
+    return high
 
 
 def _answer(network: nn.Module, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Channels that only go together, and what they are worth (DepGraph, Fang et al. 2023, arXiv:2301.12900)."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +9,15 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
+from compressor.layers import matches
+from compressor.pruning.costs import Use
+from compressor.pruning.importance import Importance
 from compressor.pruning.tracing import is_boundary
 from contract.methods.prune import PruneChannels
 
 #: What Torch-Pruning slices of a layer; recurrent layers and attention have more.
 _SLICED = frozenset({"weight", "bias"})
-#: With scope global, no layer loses more than this part of its channels.
+#: Where layers are ranked together, none loses more than this part of its channels.
 _MOST_REMOVED = 0.9
 
 
@@ -27,6 +30,10 @@ class ChannelGroup:
     blocks: int
     #: One for each position within a block, averaged over the blocks; the mean is 1.
     scores: Tensor
+    #: What a position is to each layer.
+    uses: tuple[Use, ...]
+    #: Equal for groups of the same structure.
+    structure: tuple[str, ...]
 
     def kept(self, wanted: float, round_to: int) -> int:
         """The positions to keep of about `wanted`, so that the channels are a multiple of `round_to`."""
@@ -41,10 +48,9 @@ class ChannelGroup:
 
 
 def channel_groups(
-    graph: tp.DependencyGraph, params: PruneChannels, *, fixed: Collection[nn.Module]
+    graph: tp.DependencyGraph, importance: Importance, *, fixed: Collection[nn.Module]
 ) -> Iterator[ChannelGroup]:
     """The groups that may shrink: none with an output of `fixed`, none on which an output depends."""
-    importance = tp.importance.GroupMagnitudeImportance(p=1 if params.importance == "l1" else 2, normalizer=None)
     for group in graph.get_all_groups(ignored_layers=list(fixed)):
         blocks = _blocks(graph, group)
         if blocks is None or any(_keeps_width(graph, dep) for dep, _ in group):
@@ -52,7 +58,20 @@ def channel_groups(
         importances = importance(group)
         if importances is not None and len(importances) % blocks == 0:
             scores = importances.view(blocks, -1).mean(0).cpu()
-            yield ChannelGroup(group[0].dep.target.module, blocks, scores / scores.mean().clamp_min(1e-12))
+            yield ChannelGroup(
+                group[0].dep.target.module,
+                blocks,
+                scores / scores.mean().clamp_min(1e-12),
+                tuple(_uses(graph, group, len(scores))),
+                tuple(sorted(f"{type(d.target.module).__name__}.{d.handler.__name__}" for d, _ in group)),
+            )
+
+
+def _uses(graph: tp.DependencyGraph, group: tp.dependency.Group, positions: int) -> Iterator[Use]:
+    for dep, places in group:
+        layer = dep.target.module
+        if isinstance(layer, nn.Module) and any(True for _ in layer.parameters(recurse=False)):
+            yield Use(layer, graph.is_out_channel_pruning_fn(dep.handler), len(places) / positions)
 
 
 def channel_members(
@@ -101,25 +120,49 @@ def _blocks(graph: tp.DependencyGraph, group: tp.dependency.Group) -> int | None
     return blocks
 
 
-def removals(groups: list[ChannelGroup], params: PruneChannels) -> Iterator[tuple[nn.Module, list[int]]]:
-    """The channels to remove, by the layer that gives them out."""
-    for group, wanted in zip(groups, _wanted(groups, params), strict=True):
-        count = len(group.scores) - group.kept(wanted, params.round_to)
-        if count > 0:
-            yield group.root, group.least(count)
-
-
-def _wanted(groups: list[ChannelGroup], params: PruneChannels) -> list[float]:
-    """How many positions each group would keep, but for rounding."""
-    sizes = [len(group.scores) for group in groups]
-    if params.scope == "layer" or not groups:
-        return [(1 - params.ratio) * size for size in sizes]
-    ranked = torch.cat([group.scores for group in groups]).sort().values
-    threshold = ranked[min(int(params.ratio * len(ranked)), len(ranked) - 1)]
+def removals(
+    groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float, *, names: Mapping[nn.Module, str]
+) -> list[int]:
+    """How many positions each group loses where `ratio` of the channels goes."""
+    wanted = _wanted(groups, params, ratio)
     return [
-        max(float((group.scores >= threshold).sum()), (1 - _MOST_REMOVED) * size)
-        for group, size in zip(groups, sizes, strict=True)
+        len(group.scores) - group.kept(_its_own(group, params.ratio_by_layer, names, keep), params.round_to)
+        for group, keep in zip(groups, wanted, strict=True)
     ]
+
+
+def _its_own(
+    group: ChannelGroup, ratios: Mapping[str, float], names: Mapping[nn.Module, str], otherwise: float
+) -> float:
+    """How many positions are kept by the first glob that means the group's layer."""
+    name = names[group.root]
+    found = (ratio for pattern, ratio in ratios.items() if matches(name, include=(pattern,), exclude=()))
+    return next(((1 - ratio) * len(group.scores) for ratio in found), otherwise)
+
+
+def _wanted(groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float) -> list[float]:
+    """How many positions each group would keep, but for rounding."""
+    if params.scope == "layer":
+        return [(1 - ratio) * len(group.scores) for group in groups]
+    pools: dict[tuple[str, ...], list[Tensor]] = {}
+    for group in groups:
+        pools.setdefault(_pool(group, params), []).append(group.scores)
+    bounds = {key: _bound(torch.cat(scores), ratio) for key, scores in pools.items()}
+    return [
+        max(float((group.scores >= bounds[_pool(group, params)]).sum()), (1 - _MOST_REMOVED) * len(group.scores))
+        for group in groups
+    ]
+
+
+def _pool(group: ChannelGroup, params: PruneChannels) -> tuple[str, ...]:
+    """Groups with the same pool are ranked together."""
+    return group.structure if params.scope == "isomorphic" else ()
+
+
+def _bound(scores: Tensor, ratio: float) -> float:
+    """The score below which `ratio` of the channels lie."""
+    ranked = scores.sort().values
+    return float(ranked[min(int(ratio * len(ranked)), len(ranked) - 1)])
 
 
 def remove(graph: tp.DependencyGraph, layer: nn.Module, channels: list[int]) -> None:

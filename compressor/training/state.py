@@ -85,6 +85,11 @@ class Run:
 AfterUpdate = Callable[[Run, int], None]
 
 
+def masks_of(state: TrainingState) -> dict[str, Tensor]:
+    """The masks that a training had, by parameter name."""
+    return dict(_under(_MASK, state))
+
+
 def _under(prefix: str, state: TrainingState) -> Mapping[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in state.tensors.items() if name.startswith(prefix)}
 

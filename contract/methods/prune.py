@@ -11,6 +11,8 @@ Amount = Annotated[float, Field(ge=0, le=1)]
 
 #: Importances that look at images.
 _LOOKING = frozenset({"gradient", "wanda", "obs"})
+#: The same, of channels.
+_SHOWN = frozenset({"taylor", "hessian", "activation"})
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
 
 
@@ -147,17 +149,43 @@ class PruneChannels(Params):
     method: Literal["prune_channels"] = "prune_channels"
     stage: ClassVar[Stage] = Stage.WEIGHTS
 
-    ratio: float = Field(
-        default=0.5, gt=0, lt=1, description="Fraction of the channels to remove; parameters fall by about its square."
+    ratio: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Fraction of the channels to remove; parameters fall by about its square. 0.5 without a target.",
     )
-    importance: Literal["l1", "l2"] = Field(
-        default="l2", description="The norm of a channel's weights over all the layers that share it."
+    macs_ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="Multiply-accumulates to leave, as a part of those before the step."
     )
-    scope: Literal["layer", "global"] = Field(
-        default="layer", description="Whether channels are ranked within their layer or over the whole network."
+    parameters_ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="Parameters to leave, as a part of those before the step."
+    )
+    importance: Literal["l1", "l2", "bn_scale", "taylor", "hessian", "fpgm", "lamp", "activation", "random"] = Field(
+        default="l2",
+        description="What tells a channel's importance, over all the layers that share it: the norm of its weights; "
+        "the scale of its batch normalization (Liu et al. 2017); weight times gradient, or the curvature of the loss, "
+        "on calibration images (Molchanov et al. 2019; LeCun et al. 1990); how far it is from the other channels "
+        "(FPGM, He et al. 2019); its share of what its layer still has (LAMP); the size of its activations; chance.",
+    )
+    scope: Literal["layer", "global", "isomorphic"] = Field(
+        default="layer",
+        description="Whether channels are ranked within their layer, over the whole network, or among layers of the "
+        "same structure (Fang et al. 2024).",
+    )
+    ratio_by_layer: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="Ratios of their own, by globs over the names of modules; the first that matches counts.",
     )
     round_to: int = Field(
         default=8, ge=1, le=256, description="Channel counts stay multiples of this; INT8 kernels want 8."
+    )
+    rounds: int = Field(default=1, ge=1, le=32, description="In how many steps of the same size channels are removed.")
+    training: Recovery | None = Field(default=None, description="How the network is trained between rounds.")
+    samples: int = Field(default=256, ge=1, le=65_536, description="How many images importances look at at most.")
+    recalibrate: bool = Field(
+        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
     )
     include: Patterns = Field(
         default=("*",), description="Globs over the names of the modules whose outputs may shrink."
@@ -165,3 +193,21 @@ class PruneChannels(Params):
     exclude: Patterns = Field(
         default=(), description="Globs over the names of modules whose outputs stay; the classifier's always do."
     )
+
+    @property
+    def recipe(self) -> Recovery | None:
+        """The training between rounds."""
+        return (self.training or Recovery(epochs=1)) if self.rounds > 1 else None
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Training data for rounds, calibration data for importances that look at images."""
+        return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _SHOWN else frozenset())
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if sum(one is not None for one in (self.ratio, self.macs_ratio, self.parameters_ratio)) > 1:
+            raise ValueError("give one of ratio, macs_ratio and parameters_ratio")
+        if self.training is not None and self.rounds == 1:
+            raise ValueError("one round does not train; put a fine_tune step behind it, or ask for more rounds")
+        return self

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.methods import Role
-from contract.methods.prune import PruneWeights
+from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.train import FineTune
 
 TRAIN, CALIBRATION = Role.TRAIN, Role.CALIBRATION
@@ -59,3 +59,23 @@ def test_a_recipe_that_contradicts_itself_is_refused(params: dict[str, object], 
 )
 def test_what_a_step_needs_follows_from_what_it_is_asked_for(params: dict[str, object], roles: set[Role]) -> None:
     assert PruneWeights.model_validate(params).roles == roles
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"ratio": 0.5, "macs_ratio": 0.5}, "one of ratio, macs_ratio"),
+        ({"training": {}}, "one round does not train"),
+        ({"ratio": 1.0}, "less than 1"),
+        ({"importance": "magic"}, "Input should be"),
+        ({"ratio_by_layer": {"fc": 1.0}}, "less than 1"),
+    ],
+)
+def test_a_removal_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        PruneChannels.model_validate(params)
+
+
+def test_rounds_need_training_data_and_importances_that_look_need_images() -> None:
+    assert PruneChannels(rounds=2, importance="taylor").roles == {TRAIN, CALIBRATION}
+    assert PruneChannels().roles == set()

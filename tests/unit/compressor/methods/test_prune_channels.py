@@ -1,5 +1,6 @@
 """Channels are removed for good: every dimension shrinks, and the network can be rebuilt."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context
+from compressor.context import Context, Interrupted, TrainingState
+from compressor.data.images import Images
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
 from compressor.models.files import read, write
-from contract.failures import NoLayerMatches, UnfitModel
+from contract.failures import MissingData, NoLayerMatches, UnfitModel
+from contract.methods import Recovery
 from contract.methods.prune import PruneChannels, PruneWeights
+from contract.model import Preprocessing
 from contract.report import NoticeCode
 from contract.value import Json
 from tests.unit.compressor.pruning.architectures import UNLIKE, candidate, images
@@ -218,3 +222,246 @@ def test_nothing_to_remove_is_a_failure() -> None:
     # When, then: the step fails, as its report would be empty
     with pytest.raises(UnfitModel, match="No channel can be removed"):
         pruned(candidate("resnet18"), params)
+
+
+#: By name: whether a network's channels lie in fine enough groups to meet a target to 1 %.
+FINE = ["resnet18", "mobilenet_v2", "densenet121", "efficientnet_b0", "regnet_y_400mf", "squeezenet1_1"]
+
+
+@pytest.mark.parametrize("target", ["macs_ratio", "parameters_ratio"])
+@pytest.mark.parametrize("name", FINE)
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_a_target_is_met_to_one_percent_and_not_exceeded(name: str, target: str, scope: str) -> None:
+    # Given a network / When as many channels go as leave 40 %, one by one
+    before, notes = candidate(name), Notes()
+    counts = count_macs(before.module, before.input_shape).total, count_parameters(before.module)
+    params = PruneChannels.model_validate({target: 0.4, "round_to": 1, "scope": scope})
+    after = prune_channels.apply(before, params, notes.context())
+    # Then what is counted again is no more than that, and hardly less; and the report says so
+    left = {
+        "macs_ratio": count_macs(after.module, after.input_shape).total / counts[0],
+        "parameters_ratio": count_parameters(after.module) / counts[1],
+    }
+    assert 0.39 <= left[target] <= 0.4
+    assert notes.details["macs_left"] == left["macs_ratio"]
+    assert notes.details["parameters_left"] == left["parameters_ratio"]
+
+
+def test_in_steps_of_eight_the_closest_below_is_taken() -> None:
+    # Given a target that multiples of 8 do not meet
+    before = candidate("resnet18")
+    macs = count_macs(before.module, before.input_shape).total
+    # When channels go in steps of 8
+    after = pruned(before, PruneChannels(macs_ratio=0.5))
+    # Then no more is left, but less only by what a step of one group is
+    left = count_macs(after.module, after.input_shape).total / macs
+    assert 0.42 <= left <= 0.5
+    widths = {part.out_channels for part in after.module.modules() if isinstance(part, nn.Conv2d)}
+    assert all(width % 8 == 0 for width in widths)
+
+
+def test_a_target_that_cannot_be_met_tells_how_far_it_goes() -> None:
+    # Given a target for a part of the network alone / When it asks for more than that part has / Then it is refused
+    params = PruneChannels(macs_ratio=0.1, include=("layer1",))
+    with pytest.raises(UnfitModel, match=r"macs_ratio of 0\.1 cannot be met: .* 0\.\d+ of them are left"):
+        pruned(candidate("resnet18"), params)
+
+
+def test_a_glob_gives_its_layers_a_ratio_of_their_own() -> None:
+    # Given a network / When one block is to lose nothing, and another much
+    params = PruneChannels(ratio=0.5, ratio_by_layer={"layer1.*.conv1": 0.0, "layer4.*.conv1": 0.75}, round_to=1)
+    after = pruned(candidate("resnet18"), params)
+    # Then each has its own, and the rest the step's
+    widths = {
+        name: part.out_channels
+        for name, part in after.module.named_modules()
+        if isinstance(part, nn.Conv2d) and name.endswith("conv1") and name != "conv1"
+    }
+    assert {widths["layer1.0.conv1"], widths["layer1.1.conv1"]} == {64}
+    assert {widths["layer2.0.conv1"], widths["layer3.1.conv1"]} == {64, 128}
+    assert {widths["layer4.0.conv1"], widths["layer4.1.conv1"]} == {128}
+
+
+def test_layers_of_the_same_structure_are_ranked_together() -> None:
+    # Given a network with one weak inner layer among others like it
+    before = candidate("resnet18")
+    for name in ("layer4.1.conv1.weight", "layer4.1.bn1.weight"):
+        before.module.get_parameter(name).data *= 1e-2
+    # When a quarter of the channels goes
+    after = pruned(before, PruneChannels(ratio=0.25, scope="isomorphic", round_to=1))
+    # Then that layer loses more than its like, and those of other structures lose as many as they would anyway
+    weak, like = (after.module.get_submodule(f"layer{n}.1.conv1") for n in (4, 3))
+    assert isinstance(weak, nn.Conv2d)
+    assert isinstance(like, nn.Conv2d)
+    assert weak.out_channels / 512 <= like.out_channels / 256
+
+
+IMAGES = Images(
+    torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(3)),
+    torch.arange(24) % 4,
+    Preprocessing(size=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3),
+)
+
+
+class Plain(nn.Module):
+    """Two convolutions, one of which may shrink."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 4, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.norm(self.first(x)).relu()).mean((2, 3))
+
+
+def plain() -> Candidate:
+    """A network of which every formula can be written out."""
+    torch.manual_seed(0)
+    module = Plain().eval()
+    module.norm.weight.data.uniform_(0.2, 2.0)
+    return Candidate(
+        module=module,
+        architecture=candidate("resnet18").architecture,
+        preprocessing=IMAGES.preprocessing,
+        num_classes=4,
+    )
+
+
+def worth(module: Plain, importance: str) -> Tensor:
+    """What each channel of the first layer is worth, by the formulas."""
+    first, gamma, second = module.first.weight, module.norm.weight, module.second.weight
+    parts = first.flatten(1), gamma.view(-1, 1), second.transpose(0, 1).flatten(1)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(module(x), y, reduction="sum")
+
+    def sums(of: list[Tensor]) -> Tensor:
+        return torch.stack([one.sum(1) for one in of]).mean(0)
+
+    def gradients(x: Tensor, y: Tensor) -> list[Tensor]:
+        g = torch.autograd.grad(loss(x, y), [first, gamma, second])
+        return [g[0].flatten(1), g[1].view(-1, 1), g[2].transpose(0, 1).flatten(1)]
+
+    x, y = IMAGES.pixels, IMAGES.labels
+    match importance:
+        case "l1":
+            return sums([part.abs() for part in parts])
+        case "l2" | "lamp":
+            return sums([part.square() for part in parts])
+        case "taylor":
+            return sums([(w * g).abs() for w, g in zip(parts, gradients(x, y), strict=True)])
+        case "hessian":
+            found = [gradients(image, label) for image, label in zip(x.split(1), y.split(1), strict=True)]
+            curvature = [torch.stack([one[i].square() for one in found]).mean(0) for i in range(3)]
+            return sums([w.square() * h for w, h in zip(parts, curvature, strict=True)])
+        case "bn_scale":
+            return gamma.abs()
+        case "fpgm":
+            filters = first.flatten(1)
+            return torch.stack([(filters - one).square().sum(1).sqrt().sum() for one in filters])
+        case _:
+            inner = module.first(x)
+            seen = [inner, module.norm(inner)]
+            return torch.stack([one.abs().mean((0, 2, 3)) for one in seen]).mean(0)
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "lamp", "taylor", "hessian", "bn_scale", "fpgm", "activation"])
+def test_the_channels_that_go_are_those_of_least_worth_by_the_papers_formulas(importance: str) -> None:
+    # Given a network of which one layer may shrink / When half of its channels go
+    before = plain()
+    assert isinstance(before.module, Plain)
+    expected = worth(before.module, importance).argsort()[4:].sort().values
+    scales = before.module.norm.weight.detach().clone()
+    params = PruneChannels.model_validate({"importance": importance, "round_to": 1, "recalibrate": False})
+    after = prune_channels.apply(before, params, Context(calibration=IMAGES))
+    # Then those stay that are worth most
+    assert isinstance(after.module, Plain)
+    assert torch.equal(after.module.norm.weight, scales[expected])
+
+
+def test_chance_follows_the_seed() -> None:
+    params = PruneChannels(importance="random", round_to=1)
+    first, again, other = (
+        prune_channels.apply(plain(), params, Context(seed=seed)).module.get_parameter("norm.weight")
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_statistics_are_measured_anew_behind_it() -> None:
+    # Given images / When channels go / Then the statistics are those of what the narrower layers give out
+    after = prune_channels.apply(plain(), PruneChannels(round_to=1), Context(calibration=IMAGES)).module
+    assert isinstance(after, Plain)
+    with torch.no_grad():
+        inner = after.first(IMAGES.pixels).transpose(0, 1).flatten(1)
+    assert after.norm.running_mean is not None
+    assert torch.allclose(after.norm.running_mean, inner.mean(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["taylor", "hessian", "activation"])
+def test_without_images_it_says_what_is_missing(importance: str) -> None:
+    with pytest.raises(MissingData, match="needs images"):
+        pruned(plain(), PruneChannels.model_validate({"importance": importance}))
+
+
+@dataclass
+class Interrupting:
+    """Checkpoints that stop at one of them, or go on from there."""
+
+    stop_at: int | None
+    state: TrainingState | None = None
+    saved: int = 0
+
+    def resume(self) -> TrainingState | None:
+        return None if self.stop_at is not None else self.state
+
+    def save(self, state: TrainingState) -> None:
+        self.saved += 1
+        if self.saved == self.stop_at:
+            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
+            self.state = TrainingState(state.epochs_done, tensors, dict(state.values))
+            raise Interrupted
+
+
+ROUNDS = PruneChannels(
+    macs_ratio=0.4, rounds=3, round_to=1, training=Recovery(epochs=2, batch_size=8, learning_rate=0.01)
+)
+
+
+def test_rounds_reach_the_target_with_training_in_between() -> None:
+    # Given a network with zeros / When channels go in three rounds
+    start = prune_weights.apply(plain(), PruneWeights(amount=0.3), Context())
+    macs = count_macs(start.module, start.input_shape).total
+    told: list[tuple[float, str]] = []
+    context = Context(train=IMAGES, calibration=IMAGES, progress=lambda done, phase: told.append((done, phase)))
+    after = prune_channels.apply(start, ROUNDS, context)
+    # Then the target is met as nearly as eight channels allow, zeros are still zero, and progress tells of each round
+    assert count_macs(after.module, after.input_shape).total / macs <= 0.4
+    for name, mask in after.masks.items():
+        assert not after.module.get_parameter(name)[~mask].any()
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {phase for _, phase in told} >= {"round 1 of 3, epoch 1 of 2", "round 2 of 3, epoch 2 of 2"}
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_interrupted_rounds_end_as_uninterrupted_ones(stop_at: int) -> None:
+    # Given rounds that nobody stops
+    context = Context(train=IMAGES, calibration=IMAGES, seed=5)
+
+    def fresh() -> Candidate:
+        return prune_weights.apply(plain(), PruneWeights(amount=0.3), Context())
+
+    whole = prune_channels.apply(fresh(), ROUNDS, context)
+    # When others are stopped behind an epoch, and go on
+    checkpoints = Interrupting(stop_at)
+    with pytest.raises(Interrupted):
+        prune_channels.apply(fresh(), ROUNDS, replace(context, checkpoints=checkpoints))
+    checkpoints.stop_at = None
+    resumed = prune_channels.apply(fresh(), ROUNDS, replace(context, checkpoints=checkpoints))
+    # Then shapes, weights, masks and edits are the same, to the last bit
+    state, other = whole.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(state[name], other[name]) for name in state)
+    assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
+    assert resumed.edits == whole.edits

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.pruning.channels import Pruning, narrow
+from compressor.pruning.channels import Pruning, Target, narrow
 from contract.failures import PruningFailed
 from contract.methods.prune import PruneChannels
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
+HALF = Target(None, 0.5)
 
 
 class Gate(nn.Module):
@@ -69,7 +70,7 @@ def network(*middle: nn.Module, width: int = 16) -> nn.Sequential:
 
 
 def narrowed(module: nn.Module, *, round_to: int = 1) -> nn.Module:
-    return narrow(module, Pruning(params=PruneChannels(round_to=round_to), example=EXAMPLE)).module
+    return narrow(module, Pruning(params=PruneChannels(round_to=round_to), example=EXAMPLE, target=HALF)).module
 
 
 def shapes(module: nn.Module) -> list[tuple[int, ...]]:
@@ -138,7 +139,7 @@ def test_what_cannot_be_followed_is_refused_with_the_reason() -> None:
 
 def test_a_network_that_takes_too_long_is_refused() -> None:
     # Given: no time at all
-    pruning = Pruning(params=PruneChannels(), example=EXAMPLE)
+    pruning = Pruning(params=PruneChannels(), example=EXAMPLE, target=HALF)
 
     # When, then: that is told
     with pytest.raises(PruningFailed, match=r"more than 0\.001 s"):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 from compressor.pruning.groups import channel_groups, removals, remove
+from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import rearranging
 from compressor.pruning.tracing import trace
 from contract.methods.prune import PruneChannels
@@ -21,7 +22,11 @@ def traced(module: nn.Module, x: Tensor) -> tp.DependencyGraph:
 
 
 def chosen(graph: tp.DependencyGraph, params: PruneChannels) -> list[tuple[nn.Module, list[int]]]:
-    return list(removals(list(channel_groups(graph, params, fixed=[])), params))
+    network = graph.model
+    importance = IMPORTANCES[params.importance](Shown(network, graph))
+    groups = list(channel_groups(graph, importance, fixed=[]))
+    removed = removals(groups, params, 0.5, names={part: name for name, part in network.named_modules()})
+    return [(group.root, group.least(count)) for group, count in zip(groups, removed, strict=True) if count]
 
 
 def silence(graph: tp.DependencyGraph, layer: nn.Module, channels: list[int]) -> bool:

@@ -1,0 +1,183 @@
+"""What channels are worth: for each group of channels that only go together, one score a channel.
+
+How what single weights are worth becomes what a channel is worth, over all the layers that share it, is Torch-Pruning's
+(mean over layers of sums over weights). What weights are worth is ours: the library's Hessian keeps the last image's
+gradients only, and its FPGM compares magnitudes where the paper compares filters.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from compressor.data.images import Images
+from compressor.measure.counting import evaluating
+
+_BATCH = 32
+
+#: From a group of Torch-Pruning to scores of shape (channels,); none where nothing of it has any.
+Importance = Callable[[tp.dependency.Group], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What an importance may look at: a network, its dependencies, images."""
+
+    network: nn.Module
+    graph: tp.DependencyGraph
+    seed: int = 0
+    images: Images | None = None
+
+    def batches(self, size: int = _BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels, where the network is."""
+        device = next(self.network.parameters()).device
+        if self.images is not None:
+            for batch in self.images.batches(size):
+                yield batch.x.to(device), batch.y.to(device)
+
+    def gradients(self, x: Tensor, y: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Of the summed cross-entropy of some images; of zeros where the network does not use a parameter."""
+        parameters = list(self.network.parameters())
+        with evaluating(self.network), torch.enable_grad():
+            loss = F.cross_entropy(self.network(x), y, reduction="sum")
+            found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        return dict(zip(parameters, found, strict=True))
+
+
+# --- By weight
+
+
+def _over_weights(worth: Mapping[nn.Parameter, Tensor], *, normalizer: str | None = None) -> Importance:
+    """Sums of what the weights of a channel are worth, mean over the layers that share it."""
+    summed = tp.importance.GroupMagnitudeImportance(p=1, normalizer=normalizer)
+
+    def importance(group: tp.dependency.Group) -> Tensor | None:
+        with _in_place_of_weights(worth):
+            scores: Tensor | None = summed(group)
+        return scores
+
+    return importance
+
+
+@contextmanager
+def _in_place_of_weights(worth: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    kept = {parameter: parameter.data for parameter in worth}
+    try:
+        for parameter, tensor in worth.items():
+            parameter.data = tensor
+        yield
+    finally:
+        for parameter, tensor in kept.items():
+            parameter.data = tensor
+
+
+def _magnitude(shown: Shown) -> Importance:
+    return _over_weights({p: p.detach().abs() for p in shown.network.parameters()})
+
+
+def _square(shown: Shown) -> Importance:
+    return _over_weights({p: p.detach().square() for p in shown.network.parameters()})
+
+
+def _lamp(shown: Shown) -> Importance:
+    """A channel's squares over those of all channels of its group that have no less (Lee et al. 2021, equation 5)."""
+    return _over_weights({p: p.detach().square() for p in shown.network.parameters()}, normalizer="lamp")
+
+
+def _taylor(shown: Shown) -> Importance:
+    """|w dL/dw| (Molchanov et al. 2019, equation 8)."""
+    total = {p: torch.zeros_like(p) for p in shown.network.parameters()}
+    for x, y in shown.batches():
+        for parameter, gradient in shown.gradients(x, y).items():
+            total[parameter] += gradient
+    return _over_weights({p: (p.detach() * gradient).abs() for p, gradient in total.items()})
+
+
+def _hessian(shown: Shown) -> Importance:
+    """w^2 H / 2, H the mean of squared gradients of single images (LeCun et al. 1990, with Fisher's approximation)."""
+    total, count = {p: torch.zeros_like(p) for p in shown.network.parameters()}, 0
+    for x, y in shown.batches():
+        for image, label in zip(torch.split(x, 1), torch.split(y, 1), strict=True):
+            count += 1
+            for parameter, gradient in shown.gradients(image, label).items():
+                total[parameter] += gradient.square()
+    return _over_weights({p: p.detach().square() * h / (2 * max(count, 1)) for p, h in total.items()})
+
+
+# --- By channel
+
+
+def _over_layers(shown: Shown, worth: Mapping[nn.Module, Tensor]) -> Importance:
+    """The mean over those layers of a group that give its channels out and have a worth for each."""
+
+    def importance(group: tp.dependency.Group) -> Tensor | None:
+        count = len(group[0].idxs)
+        found = [
+            worth[dep.target.module][torch.as_tensor(places)]
+            for dep, places in group
+            if dep.target.module in worth
+            and shown.graph.is_out_channel_pruning_fn(dep.handler)
+            and len(places) == count
+        ]
+        return torch.stack(found).mean(0) if found else None
+
+    return importance
+
+
+def _scales(shown: Shown) -> Importance:
+    """|gamma| of a channel's batch normalizations; groups without any stay as they are."""
+    parts = [p for p in shown.network.modules() if isinstance(p, nn.modules.batchnorm._BatchNorm)]
+    return _over_layers(shown, {part: part.weight.detach().abs() for part in parts if part.weight is not None})
+
+
+def _distances(shown: Shown) -> Importance:
+    """How far a filter is from all others of its layer: one near their geometric median can be made up for (FPGM)."""
+    layers = [p for p in shown.network.modules() if isinstance(p, nn.Conv2d | nn.Linear)]
+    return _over_layers(shown, {layer: _apart(layer.weight.detach().flatten(1)) for layer in layers})
+
+
+def _apart(filters: Tensor) -> Tensor:
+    return torch.cdist(filters.unsqueeze(0), filters.unsqueeze(0)).squeeze(0).sum(1)
+
+
+def _activation(shown: Shown) -> Importance:
+    """The mean magnitude of what a channel's layers give out, over images and positions."""
+    sums: dict[nn.Module, Tensor] = {}
+
+    def see(layer: nn.Module, _: object, output: Tensor) -> None:
+        dimension = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        by_channel = output.detach().abs().movedim(dimension, 0).flatten(1).mean(1)
+        sums[layer] = sums[layer] + by_channel if layer in sums else by_channel
+
+    giving = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)
+    handles = [p.register_forward_hook(see) for p in shown.network.modules() if isinstance(p, giving)]
+    try:
+        with evaluating(shown.network):
+            for x, _ in shown.batches():
+                shown.network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _over_layers(shown, sums)
+
+
+def _chance(shown: Shown) -> Importance:
+    generator = torch.Generator().manual_seed(shown.seed % 2**63)
+    return lambda group: torch.rand(len(group[0].idxs), generator=generator)
+
+
+IMPORTANCES: Mapping[str, Callable[[Shown], Importance]] = {
+    "l1": _magnitude,
+    "l2": _square,
+    "lamp": _lamp,
+    "taylor": _taylor,
+    "hessian": _hessian,
+    "bn_scale": _scales,
+    "fpgm": _distances,
+    "activation": _activation,
+    "random": _chance,
+}

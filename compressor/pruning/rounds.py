@@ -1,0 +1,115 @@
+"""Pruning in rounds with training in between, which goes on where it was interrupted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from pydantic import TypeAdapter
+from torch import nn
+
+from compressor.candidate import Candidate
+from compressor.context import Checkpoints, Context, TrainingState
+from compressor.layers import weighted_modules
+from compressor.measure.counting import count_macs, count_parameters
+from compressor.models.edits import Edit, apply_edits
+from compressor.training.recovery import recover
+from compressor.training.state import masks_of
+from contract.methods import Recovery
+
+_ROUND, _EDITS = "round", "edits"
+_ALL_EDITS: TypeAdapter[tuple[Edit, ...]] = TypeAdapter(tuple[Edit, ...])
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a network was before a step."""
+
+    macs: int
+    parameters: int
+    #: Outputs of each layer.
+    widths: Mapping[str, int]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """Count it."""
+        macs = count_macs(candidate.module, candidate.input_shape).total
+        return cls(macs, count_parameters(candidate.module), _widths(candidate.module))
+
+    def channels(self, module: nn.Module) -> dict[str, tuple[int, int]]:
+        """Outputs of each layer, before and in this network."""
+        after = _widths(module)
+        return {name: (before, after[name]) for name, before in self.widths.items()}
+
+
+def _widths(module: nn.Module) -> dict[str, int]:
+    layers = weighted_modules(module).items()
+    widths = {name: getattr(layer, "out_channels", getattr(layer, "out_features", None)) for name, layer in layers}
+    return {name: width for name, width in widths.items() if width is not None}
+
+
+@dataclass(frozen=True)
+class _Within:
+    """A round's checkpoints: the step's, which know beside the training what was removed before it."""
+
+    step: Checkpoints
+    round: int
+    edits: tuple[Edit, ...]
+    start: list[TrainingState]
+
+    def resume(self) -> TrainingState | None:
+        """The state in which this round was interrupted, once."""
+        return self.start.pop() if self.start else None
+
+    def save(self, state: TrainingState) -> None:
+        """Keep the state with what belongs to it; raises `Interrupted` behind it where the job shall stop."""
+        edits = _ALL_EDITS.dump_python(self.edits, mode="json")
+        self.step.save(replace(state, values={**state.values, _ROUND: self.round, _EDITS: edits}))
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of one step: which are still to be done, and the training behind each."""
+
+    count: int
+    recipe: Recovery | None
+    context: Context
+    #: Where an earlier attempt was interrupted.
+    resumed: TrainingState | None
+
+    @classmethod
+    def of(cls, count: int, recipe: Recovery | None, context: Context) -> Self:
+        """The rounds of a step that begins, or goes on."""
+        return cls(count, recipe, context, context.checkpoints.resume())
+
+    def begin(self, candidate: Candidate) -> Candidate:
+        """The candidate as the first round finds it that is still to be done."""
+        if self.resumed is None:
+            return candidate
+        edits = _ALL_EDITS.validate_python(self.resumed.values[_EDITS])
+        apply_edits(candidate.module, edits[len(candidate.edits) :])
+        return self.train(replace(candidate, edits=edits, masks=masks_of(self.resumed)), self._interrupted)
+
+    def left(self) -> range:
+        """The rounds that are still to be done."""
+        return range(self._interrupted + 1, self.count)
+
+    @property
+    def _interrupted(self) -> int:
+        return -1 if self.resumed is None else int(str(self.resumed.values[_ROUND]))
+
+    def train(self, candidate: Candidate, number: int) -> Candidate:
+        """Train behind a round, unless it is the last."""
+        if self.recipe is not None and number + 1 < self.count:
+            start = [self.resumed] if self.resumed is not None and number == self._interrupted else []
+            recover(candidate, self.recipe, self._within(candidate, number, start))
+        return candidate
+
+    def _within(self, candidate: Candidate, number: int, start: list[TrainingState]) -> Context:
+        return replace(
+            self.context,
+            seed=self.context.seed + number + 1,
+            progress=lambda fraction, phase: self.context.progress(
+                (number + fraction) / self.count, f"round {number + 1} of {self.count}, {phase}"
+            ),
+            checkpoints=_Within(self.context.checkpoints, number, candidate.edits, start),
+        )
