@@ -20,9 +20,6 @@ from contract.methods import Role
 from contract.methods.prune import PruneChannels
 from contract.value import Json
 
-#: Where nothing says how many channels go.
-_RATIO = 0.5
-
 
 def preflight(candidate: Candidate, params: PruneChannels) -> None:
     """See whether the patterns match."""
@@ -79,7 +76,7 @@ def _target(params: PruneChannels) -> Target:
         return Target("macs", params.macs_ratio**part)
     if params.parameters_ratio is not None:
         return Target("parameters", params.parameters_ratio**part)
-    return Target(None, 1 - (1 - (_RATIO if params.ratio is None else params.ratio)) ** part)
+    return Target(None, 1 - (1 - (params.ratio or 0.0)) ** part)
 
 
 def _images(params: PruneChannels, context: Context) -> Images | None:
@@ -138,7 +135,7 @@ def _tell_costs(start: Start, made: Candidate, context: Context) -> None:
 def _asked(params: PruneChannels) -> str:
     """What the step says of how much shall go, in words."""
     told = ("macs_ratio", params.macs_ratio), ("parameters_ratio", params.parameters_ratio), ("ratio", params.ratio)
-    name, value = next(((name, value) for name, value in told if value is not None), ("ratio", _RATIO))
+    name, value = next(((name, value) for name, value in told if value is not None), ("ratio", 0.0))
     return f"{name} {value:g}"
 
 

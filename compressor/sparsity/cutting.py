@@ -12,9 +12,6 @@ from compressor.sparsity.patterns import Pattern
 from contract.failures import UnfitModel
 from contract.methods.prune import PruneWeights
 
-#: Where nothing says how much becomes zero.
-DEFAULT_AMOUNT = 0.5
-
 
 @dataclass(frozen=True)
 class Cut:
@@ -29,7 +26,7 @@ class Cut:
     @classmethod
     def of(cls, params: PruneWeights, weights: Mapping[str, Tensor], modules: Mapping[str, str]) -> "Cut":
         """The cut that a step asks for, of these weights."""
-        amount = DEFAULT_AMOUNT if params.amount is None else params.amount
+        amount = params.amount or 0.0
         default = erk(weights, amount) if params.distribution == "erk" else dict.fromkeys(weights, amount)
         return cls(params, modules, own_amounts(modules, params.amount_by_layer, default))
 

@@ -1,7 +1,7 @@
 """Pruning: zeros in place, or smaller tensors."""
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,14 @@ _LOOKING = frozenset({"gradient", "wanda", "obs"})
 #: The same, of channels.
 _SHOWN = frozenset({"taylor", "hessian", "activation"})
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
+
+
+def _told(given: Any, name: str, default: float, *, unless: tuple[str, ...]) -> Any:
+    """What was given with a default for one field, where none of the fields that could stand for it is there."""
+    if not isinstance(given, dict) or ":" in str(given.get("pattern", "")):
+        return given
+    missing = all(given.get(one) is None for one in (name, *unless))
+    return given | {name: default} if missing else given
 
 
 class PruneWeights(Params):
@@ -104,6 +112,11 @@ class PruneWeights(Params):
         """N and M of a pattern such as 2:4."""
         found = _N_OF_M.fullmatch(self.pattern)
         return (int(found[1]), int(found[2])) if found else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, given: Any) -> Any:
+        return _told(given, "amount", 0.5, unless=("count", "threshold"))
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
@@ -203,6 +216,11 @@ class PruneChannels(Params):
     def roles(self) -> frozenset[Role]:
         """Training data for rounds, calibration data for importances that look at images."""
         return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _SHOWN else frozenset())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, given: Any) -> Any:
+        return _told(given, "ratio", 0.5, unless=("macs_ratio", "parameters_ratio"))
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

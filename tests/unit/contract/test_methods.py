@@ -79,3 +79,14 @@ def test_a_removal_that_contradicts_itself_is_refused(params: dict[str, object],
 def test_rounds_need_training_data_and_importances_that_look_need_images() -> None:
     assert PruneChannels(rounds=2, importance="taylor").roles == {TRAIN, CALIBRATION}
     assert PruneChannels().roles == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "amount"), [({}, 0.5), ({"count": 3}, None), ({"threshold": 0.1}, None), ({"pattern": "2:4"}, None)]
+)
+def test_what_is_echoed_is_what_will_be_done(given: dict[str, object], amount: float | None) -> None:
+    # Given a step that says little / Then every default stands in it, also when it is read again
+    params = PruneWeights.model_validate(given)
+    assert params.amount == amount
+    assert PruneWeights.model_validate_json(params.model_dump_json()) == params
+    assert (PruneChannels().ratio, PruneChannels(macs_ratio=0.3).ratio) == (0.5, None)
