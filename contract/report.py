@@ -95,6 +95,38 @@ class LayerReport(Value):
     bits: int = 32
 
 
+class Histogram(Value):
+    """How many weights are how large, before and after a step."""
+
+    #: Of magnitude, one more than there are bins.
+    edges: tuple[float, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    #: Weights that are exactly zero are in no bin.
+    zeros_before: int
+    zeros_after: int
+    #: The magnitude up to which weights were cut, where one was given.
+    threshold: float | None = None
+
+
+class LayerSensitivity(Value):
+    """What pruning one layer alone does to the answers, for each amount."""
+
+    name: str
+    #: KL(original || pruned), in nats.
+    kl: tuple[float, ...]
+    #: Part of the images with the same class.
+    agreement: tuple[float, ...]
+
+
+class Sensitivity(Value):
+    """What each layer can lose."""
+
+    #: Parts of a layer's weights that were zeroed.
+    amounts: tuple[float, ...]
+    layers: tuple[LayerSensitivity, ...]
+
+
 #: What a job can warn of.
 NoticeCode = Literal[
     "masked_only",

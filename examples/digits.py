@@ -27,7 +27,8 @@ from compressor.data.reading import read_images
 from compressor.measure.accuracy import accuracy, answers
 from compressor.methods import fine_tune
 from compressor.models.source import ModelSource, read_candidate
-from compressor.report.plots import accuracy_against_size, points, write_png
+from compressor.report.plots import accuracy_against_size, points
+from compressor.report.style import write_png
 from contract.dataset import DatasetFormat
 from contract.job import Job, JobState
 from contract.methods.train import FineTune

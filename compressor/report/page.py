@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 from compressor.report import words
 from compressor.report.document import ReportDocument
-from compressor.report.plots import accuracy_against_size, latency_bars, points, svg
+from compressor.report.plots import accuracy_against_size, latency_bars, points
+from compressor.report.step_plots import DRAWN, pictures
+from compressor.report.style import svg
 from contract.artifact import ArtifactFormat
 from contract.methods import Params
 from contract.report import Measurement, Report
@@ -66,6 +68,7 @@ def page(document: ReportDocument) -> str:
         steps=tuple(zip(document.spec.steps, document.steps, strict=False)),
         settings=_settings,
         plots=_plots(document),
+        drawn=DRAWN,
     )
 
 
@@ -153,4 +156,5 @@ def _plots(document: ReportDocument) -> tuple[tuple[str, Markup], ...]:
     if report.baseline.latency and report.compressed.latency:
         bars = latency_bars(report.baseline.latency, report.compressed.latency)
         found.append(("Latency", Markup(svg(bars))))
-    return tuple(found)
+    steps = zip(document.spec.steps, document.steps, strict=False)
+    return (*found, *((caption, Markup(svg(picture))) for caption, picture in pictures(tuple(steps))))

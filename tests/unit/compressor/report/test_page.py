@@ -3,13 +3,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from compressor.report.document import ReportDocument
 from compressor.report.page import page, write_reports
-from compressor.report.plots import accuracy_against_size, points, svg, write_png
+from compressor.report.plots import accuracy_against_size, points
+from compressor.report.style import svg, write_png
+from compressor.sparsity.histogram import histogram
 from contract.model import Architecture
-from contract.report import Notice
+from contract.report import Histogram, LayerSensitivity, Notice, Sensitivity
+from contract.value import Json
 
 
 class Tags(HTMLParser):
@@ -162,3 +166,47 @@ def test_a_plot_can_be_a_picture(document: ReportDocument, tmp_path: Path) -> No
 def test_the_title_is_the_models(document: ReportDocument, name: str) -> None:
     html = page(document.model_copy(update={"architecture": Architecture(name=name)}))
     assert f"<h1>{name}, compressed</h1>" in html
+
+
+def with_details(document: ReportDocument, **details: Json) -> ReportDocument:
+    """The document, with what its first step has found out."""
+    first, *rest = document.steps
+    return document.model_copy(update={"steps": (first.model_copy(update={"details": details}), *rest)})
+
+
+def test_what_a_step_has_found_out_is_drawn(document: ReportDocument) -> None:
+    # Given a step with weights before and after a cut, and curves of many layers
+    weights = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    cut = histogram({"w": weights}, {"w": weights.where(weights.abs() > 0.5, 0)}, threshold=0.5)
+    layers = tuple(
+        LayerSensitivity(name=f"layer{n}.conv", kl=(0.0, n / 10, n), agreement=(1.0, 0.9, 0.5)) for n in range(12)
+    )
+    curves = Sensitivity(amounts=(0.25, 0.5, 0.9), layers=layers).model_dump(mode="json")
+    # When the page is made
+    html = page(with_details(document, histogram=cut, sensitivity=curves, epochs=3))
+    # Then both are pictures, with what a reader needs to read them, and their numbers are not told in words
+    assert "Weights by magnitude, before and after prune_channels" in html
+    assert "What each layer can lose" in html
+    assert html.count("<svg") == 4
+    assert "exactly zero: 0.0% before" in html
+    assert "threshold" in html
+    # And the layers that lose most bear their names, and no others
+    assert [name for name in (f"layer{n}.conv" for n in range(12)) if f">{name}<" in html] == [
+        f"layer{n}.conv" for n in range(6, 12)
+    ]
+    assert "zeros_before" not in html
+    tags = read(html)
+    assert (tags.wrong, tags.open) == ([], [])
+
+
+def test_a_histogram_counts_every_weight_once() -> None:
+    # Given weights of very unlike magnitudes, zeros among them
+    before = torch.tensor([0.0, 1e-12, 1e-6, -0.5, 2.0, 2.0])
+    after = torch.tensor([0.0, 0.0, 0.0, -0.5, 2.0, 2.0])
+    # When they are counted
+    found = Histogram.model_validate(histogram({"w": before}, {"w": after}))
+    # Then each is in one bin or among the zeros
+    assert (sum(found.before), found.zeros_before) == (5, 1)
+    assert (sum(found.after), found.zeros_after) == (3, 3)
+    assert found.after[-1] == 2
+    assert list(found.edges) == sorted(found.edges)

@@ -1,0 +1,106 @@
+"""What single steps have found out, as pictures: weights by magnitude, and what each layer can lose."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from compressor.report.style import ACCENT, BEFORE, INK, MUTED, STYLE
+from compressor.report.words import in_short
+from contract.methods import Params
+from contract.report import Histogram, LayerSensitivity, Sensitivity, StepReport
+
+#: Details of a step that are drawn, and not told in words.
+DRAWN = frozenset({"histogram", "sensitivity"})
+#: Layers whose curves bear their names: those that lose most.
+_NAMED = 6
+#: KL below this is none that anyone would see, in nats.
+_LEAST_KL = 1e-5
+
+
+def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, Figure]]:
+    """A caption and a picture for each step that has found out what can be drawn."""
+    for step, report in steps:
+        if "histogram" in report.details:
+            found = Histogram.model_validate(report.details["histogram"])
+            yield f"Weights by magnitude, before and after {step.method}", weights_by_magnitude(found)
+        if "sensitivity" in report.details:
+            curves = Sensitivity.model_validate(report.details["sensitivity"])
+            yield "What each layer can lose", loss_by_layer(curves)
+
+
+def weights_by_magnitude(found: Histogram) -> Figure:
+    """How many weights are how large, before and after; what is exactly zero stands at the left."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        starts, ends = found.edges[:-1], found.edges[1:]
+        widths = [end - start for start, end in zip(starts, ends, strict=True)]
+        axes.bar(starts, found.before, widths, align="edge", color=BEFORE, label="before")
+        axes.bar(starts, found.after, widths, align="edge", color=ACCENT, alpha=0.75, label="after")
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+        if found.threshold:
+            axes.axvline(found.threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+            _note(axes, "threshold", found.threshold)
+        total = sum(found.after) + found.zeros_after
+        axes.set_xlabel(
+            f"magnitude, logarithmic; exactly zero: {found.zeros_before / max(1, total):.1%} before, "
+            f"{found.zeros_after / max(1, total):.1%} after"
+        )
+        axes.set_ylabel("weights")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: in_short(count)))
+        axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _note(axes: Axes, text: str, x: float) -> None:
+    axes.annotate(
+        text,
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, -4),
+        textcoords="offset points",
+        va="top",
+        color=INK,
+    )
+
+
+def loss_by_layer(found: Sensitivity) -> Figure:
+    """One curve a layer: how far the answers move as more of it goes; those that move most are named."""
+    worst = sorted(found.layers, key=lambda layer: -layer.kl[-1])[:_NAMED]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for layer in found.layers:
+            named = layer in worst
+            axes.plot(
+                found.amounts, _seen(layer), color=ACCENT if named else BEFORE, linewidth=1.6 if named else 1.0,
+                marker="o", markersize=3.5, zorder=3 if named else 2,
+            )  # fmt: skip
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(list(found.amounts), [f"{100 * amount:g} %" for amount in found.amounts])
+        _name_ends(axes, found.amounts[-1], {layer.name: _seen(layer)[-1] for layer in worst})
+        axes.set_xlabel("part of the layer that is pruned, all others whole")
+        axes.set_ylabel("KL to the original's answers, nats")
+    return figure
+
+
+def _seen(layer: LayerSensitivity) -> list[float]:
+    return [max(_LEAST_KL, kl) for kl in layer.kl]
+
+
+def _name_ends(axes: Axes, x: float, ends: Mapping[str, float]) -> None:
+    """Names at the right of curves, one above the other where the curves end close together."""
+    place = float("-inf")
+    for name, end in sorted(ends.items(), key=lambda item: item[1]):
+        y = axes.transData.transform((x, end))[1]
+        shift = max(0.0, place + 11 - y)
+        place = y + shift
+        axes.annotate(
+            name, (x, end), xytext=(8, shift * 72 / axes.figure.dpi), textcoords="offset points", va="center",
+            color=MUTED, annotation_clip=False,
+        )  # fmt: skip
