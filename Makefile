@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench coverage upgrade clean
+.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench bench-pruning coverage upgrade clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -41,6 +41,9 @@ generate-architectures: install ## Write contract/architectures.json from the in
 
 bench: install ## Measure the service and write benchmarks/RESULTS.md (about half an hour)
 	@$(BIN)/python -m benchmarks
+
+bench-pruning: install ## Prune trained networks beside the references and write benchmarks/PRUNING.md (needs ../shared)
+	@$(BIN)/python -m benchmarks.pruning $(ROWS)
 
 coverage: install ## Prune and quantize every torchvision architecture and write docs/coverage.md (hours)
 	@$(BIN)/python -m benchmarks.coverage
