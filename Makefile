@@ -34,7 +34,7 @@ format: install ## Sort imports and lay out code
 	@$(BIN)/ruff format .
 
 generate: install ## Write openapi/openapi.json and docs/methods.md from the code
-	@$(BIN)/python -m service.openapi
+	@$(BIN)/python -m service.describe
 
 generate-architectures: install ## Write contract/architectures.json from the installed libraries (minutes)
 	@$(BIN)/python -m compressor.models.catalogue

@@ -1,8 +1,8 @@
 """Pruning on trained networks and real images, beside the reference done directly: `make bench-pruning [ROWS=...]`.
 
 Each row is a target of its own: `python -m benchmarks.pruning` does those that are missing, so it goes on where it was
-stopped; `python -m benchmarks.pruning oneshot-obs` does the named ones anew. Needs the networks and images that lie beside
-the checkout, in ../shared.
+stopped; `python -m benchmarks.pruning oneshot-obs` does the named ones anew. Needs the networks and images that lie
+beside the checkout, in ../shared.
 """
 
 import argparse
@@ -48,8 +48,8 @@ RECOVERY: dict[str, object] = {
 
 HEAD = """# Pruning
 
-Written by `make bench-pruning` on {when} ({processor}, {isa}, {cores} cores). Trained networks on CIFAR-10 (a JPEG copy)
-at 64 pixels, {images} validation images; a difference is paired on the same images, in percentage points, with its 95 %
+Written by `make bench-pruning` on {when} ({processor}, {isa}, {cores} cores). Networks trained on CIFAR-10 (a JPEG
+copy) at 64 pixels, {images} validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
 network given the same training (`dense-3`: three epochs). Loss in nats; KL to the original's answers.
 

@@ -1,7 +1,5 @@
-"""The API's description; `python -m service.openapi` writes it to openapi/openapi.json."""
+"""The API's description (OpenAPI 3.1)."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,8 +9,6 @@ from pydantic import TypeAdapter
 from contract.failures import Problem
 from contract.spec import InlineJobSpec, JobSpec
 from service.errors import PROBLEM
-
-FILE = Path("openapi") / "openapi.json"
 
 _TEMPLATE = "#/components/schemas/{model}"
 _ANYWHERE: dict[str, str] = {
@@ -58,20 +54,3 @@ def _add_problems(responses: dict[str, Any]) -> None:
         known = responses.get(status)
         if known is None or "application/json" in known.get("content", {}):
             responses[status] = {"description": description, "content": content}
-
-
-def text(app: FastAPI) -> str:
-    """The description as it is committed."""
-    return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    """Write the description."""
-    from service.app import described_app  # The application describes itself through this module.
-
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(text(described_app()))
-
-
-if __name__ == "__main__":
-    main()

@@ -22,7 +22,7 @@ def test_the_layers_hold() -> None:
     "module",
     [
         "service.app",
-        "service.openapi",
+        "service.describe",
         "worker.app",
         "worker.supervise",
         "modelpress",
