@@ -15,6 +15,8 @@ _X86 = {
     "sse4_2": "sse4_2",
 }
 _ARM = {"i8mm": "neon_i8mm", "asimddp": "neon_dotprod", "asimd": "neon", "neon": "neon"}
+#: Features of x86 and ARM.
+_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _cpuinfo() -> str:
@@ -36,6 +38,12 @@ def widest(cpuinfo: str) -> str | None:
 def instruction_set() -> str:
     """The widest vector instructions of this processor, such as `avx512_vnni`; else its architecture."""
     return widest(_cpuinfo()) or platform.machine() or "unknown"
+
+
+def multiplies_bf16(cpuinfo: str | None = None) -> bool:
+    """Whether this processor, or the one of which the text of /proc/cpuinfo tells, has products of bfloat16."""
+    flags = (_entry(_cpuinfo() if cpuinfo is None else cpuinfo, "flags", "Features") or "").split()
+    return not _BF16.isdisjoint(flags)
 
 
 def processor() -> str:

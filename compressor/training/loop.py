@@ -15,7 +15,7 @@ from compressor.training.layout import channels_last, contiguous
 from compressor.training.mixing import mixed
 from compressor.training.objectives import Objective
 from compressor.training.optimizers import optimizer_for, rate_at, set_rate
-from compressor.training.precision import autocast
+from compressor.training.precision import autocast, in_bf16
 from compressor.training.splitting import Split
 from compressor.training.state import AfterUpdate, Run
 from contract.failures import TrainingDiverged
@@ -84,6 +84,7 @@ class _Work:
         self._recipe, self._context, self._objective = recipe, context, objective
         self._images, self._after_update = images, after_update
         self._classes = candidate.num_classes
+        self._bf16 = in_bf16(recipe, module, context.device)
         self._per_epoch = len(images.learn.batch_sizes(recipe.batch_size))
         self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
 
@@ -131,7 +132,7 @@ class _Work:
         run, recipe = self.run, self._recipe
         set_rate(run.optimizer, rate_at(iteration % self._cycle, recipe, iterations=self._cycle))
         run.optimizer.zero_grad(set_to_none=True)
-        with autocast(recipe, self._context.device):
+        with autocast(self._context.device, bf16=self._bf16):
             logits = run.module(batch.x)
         found = self._objective(logits.float(), batch)
         found.backward()  # type: ignore[no-untyped-call]

@@ -70,8 +70,8 @@ class Recipe(Value):
     )
     precision: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
-        description="Of the forward and backward pass; weights and updates stay float32. auto takes bf16 on devices "
-        "that multiply it faster.",
+        description="Of the forward and backward pass; weights and updates stay float32. auto takes bf16 where the "
+        "device computes this network faster with it.",
     )
     held_out: float = Field(
         default=0.0, ge=0, le=0.5, description="Part of the training data by which epochs are judged, not trained on."
