@@ -8,7 +8,7 @@ from benchmarks.stack import running
 from contract.job import Job
 from modelpress.client import Client
 
-JOBS = 12
+JOBS = 7
 
 #: Nothing to do, on the smallest of networks.
 SPEC: dict[str, object] = {
