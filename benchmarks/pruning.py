@@ -37,7 +37,8 @@ from contract.model import Architecture, ModelFormat, Preprocessing
 
 SHARED = Path(__file__).parents[2] / "shared"
 PAGE = Path(__file__).parent / "PRUNING.md"
-KEPT = Path(__file__).parent / "scratch" / "pruning.json"
+#: Committed with the page; the answers by which rows are compared are made again where they are missing.
+KEPT, ANSWERS = Path(__file__).parent / "pruning.json", Path(__file__).parent / "scratch"
 MODELS = {"resnet18": "resnet18-cifar10-64px", "mobilenet_v3_small": "mobilenet-v3-small-cifar10-64px"}
 INPUT = Preprocessing(size=(64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CALIBRATION_IMAGES = 512
@@ -218,7 +219,7 @@ def measured(name: str, row: Row) -> Found:
     seconds = time.monotonic() - began
     logits, labels = answers(made.module, validation()), validation().labels
     torch.save(logits, _answers_of(name))
-    against: Tensor = torch.load(_answers_of(row.reference), weights_only=True) if row.reference else before
+    against = _answers(row.reference) if row.reference else before
     drop = paired_drop(against, logits, labels)
     return Found(
         name=name,
@@ -236,8 +237,16 @@ def measured(name: str, row: Row) -> Found:
     )
 
 
+def _answers(name: str) -> Tensor:
+    """What the network of another row answers."""
+    if not _answers_of(name).exists():
+        measured(name, ROWS[name])
+    answered: Tensor = torch.load(_answers_of(name), weights_only=True)
+    return answered
+
+
 def _answers_of(name: str) -> Path:
-    return KEPT.with_name(f"answers-{name.replace(':', '-')}.pt")
+    return ANSWERS / f"answers-{name.replace(':', '-')}.pt"
 
 
 def kept() -> dict[str, Found]:
@@ -261,7 +270,7 @@ def main() -> None:
     names = parser.parse_args().names
     if not SHARED.exists():
         parser.error(f"there are no networks and images at {SHARED}")
-    KEPT.parent.mkdir(exist_ok=True)
+    ANSWERS.mkdir(exist_ok=True)
     found = kept()
     for name in names or [name for name in ROWS if name not in found]:
         found[name] = measured(name, ROWS[name])
