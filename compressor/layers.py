@@ -24,6 +24,20 @@ def weight_names(module: nn.Module) -> Iterator[str]:
     return (name for name, own in module.named_parameters(recurse=False) if own.dim() > 1 and "weight" in name)
 
 
+def matching_weights(module: nn.Module, *, include: Sequence[str], exclude: Sequence[str]) -> dict[str, str]:
+    """The modules that the patterns mean, by the names of their weight matrices; one that two layers share once.
+
+    Raises `NoLayerMatches`.
+    """
+    layers, own = weighted_modules(module), dict(module.named_parameters())
+    named = (
+        (f"{layer}.{name}".removeprefix("."), layer)
+        for layer in matching(list(layers), include=include, exclude=exclude)
+        for name in weight_names(layers[layer])
+    )
+    return {name: layer for name, layer in named if name in own}
+
+
 def matches(name: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
     """Whether patterns mean the module of this name; a pattern that names a block means all that is in it."""
 

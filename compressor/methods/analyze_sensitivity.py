@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.layers import matching, weight_names, weighted_modules
+from compressor.layers import matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import agreement
 from compressor.sparsity.cutting import Cut, ranked
@@ -54,13 +54,12 @@ def apply(candidate: Candidate, params: AnalyzeSensitivity, context: Context) ->
 def _layers(module: nn.Module, params: AnalyzeSensitivity) -> dict[str, str]:
     """The layers to try, by parameter name."""
     parts, own = weighted_modules(module), dict(module.named_parameters())
-    chosen = matching(list(parts), include=params.include, exclude=params.exclude)
-    named = {f"{layer}.{name}".removeprefix("."): layer for layer in chosen for name in weight_names(parts[layer])}
+    named = matching_weights(module, include=params.include, exclude=params.exclude)
     cut = Cut(_pruning(params, 0.5), {}, {})
     fitting = {
         name: layer
         for name, layer in named.items()
-        if name in own and cut.pattern.fits(own[name]) and (params.importance != "wanda" or sees(parts[layer]))
+        if cut.pattern.fits(own[name]) and (params.importance != "wanda" or sees(parts[layer]))
     }
     if not fitting:
         raise UnfitModel(f"No layer fits importance {params.importance} with pattern {params.pattern}.")

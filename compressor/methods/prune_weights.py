@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.layers import matching, weight_names, weighted_modules
+from compressor.layers import matching_weights, weighted_modules
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.histogram import histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
@@ -65,12 +65,7 @@ def _chosen(module: nn.Module, params: PruneWeights) -> _Weights:
     """The weights to prune; one that two layers share is there once. Raises `UnfitModel` where some must fit."""
     layers = weighted_modules(module)
     own = dict(module.named_parameters())
-    named = {
-        f"{layer}.{name}".removeprefix("."): layer
-        for layer in matching(list(layers), include=params.include, exclude=params.exclude)
-        for name in weight_names(layers[layer])
-    }
-    named = {name: layer for name, layer in named.items() if name in own}
+    named = matching_weights(module, include=params.include, exclude=params.exclude)
     fitting = {name: layer for name, layer in named.items() if _fits(own[name], layers[layer], params)}
     unfit = tuple(named[name] for name in named if name not in fitting)
     if unfit and (params.on_unfit == "fail" or not fitting):

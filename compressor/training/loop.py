@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -149,10 +150,7 @@ class _Work:
         """The loss on the held-out images, and the weights where it is the least so far."""
         run, held_out = self.run, self._images.held_out
         assert held_out is not None
-        if run.average is not None:
-            with run.average.in_place():
-                self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels))
-        else:
+        with run.average.in_place() if run.average else nullcontext():
             self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels))
         self._context.record("held_out_loss", list(run.judged))
 
