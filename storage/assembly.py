@@ -5,15 +5,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Table, func, select, tuple_
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, select, tuple_
 
 from contract.artifact import Artifact
 from contract.job import Job, JobState, JobStep, QueuePlace, StateReason
 from storage import requirements
-from storage.columns import seconds_from_now
+from storage.columns import microseconds_of, now
 from storage.schema import artifacts, job_needs, job_steps, jobs, workers
 
 P = TypeVar("P")
+
+# Built once: building a statement takes longer than running it, and a job is assembled while others wait to be written.
+_IDS: BindParameter[Sequence[str]] = bindparam("ids", expanding=True)
+_AHEAD = jobs.alias("ahead")
+_STEPS = select(job_steps).where(job_steps.c.job_id.in_(_IDS)).order_by(job_steps.c.job_id, job_steps.c.position)
+_ARTIFACTS = select(artifacts).where(artifacts.c.job_id.in_(_IDS)).order_by(artifacts.c.job_id, artifacts.c.filename)
+_NEEDS = select(job_needs).where(job_needs.c.job_id.in_(_IDS))
+_LIVE_CARDS = select(workers.c.card).where(workers.c.seen_at > now() - bindparam("live_microseconds"))
+_PLACE = (
+    select(func.count())
+    .select_from(_AHEAD)
+    .where(
+        _AHEAD.c.state == JobState.QUEUED,
+        tuple_(_AHEAD.c.lane, _AHEAD.c.created_at, _AHEAD.c.id) < tuple_(jobs.c.lane, jobs.c.created_at, jobs.c.id),
+    )
+    .scalar_subquery()
+)
+_POSITIONS = select(jobs.c.id, _PLACE.label("place")).where(jobs.c.id.in_(_IDS))
 
 
 @dataclass(frozen=True)
@@ -32,8 +50,8 @@ def assemble(connection: Connection, rows: Sequence[Row[Any]], *, live_seconds: 
     ids = [row.id for row in rows]
     queued = [row.id for row in rows if row.state == JobState.QUEUED]
     around = _Surroundings(
-        steps=_by_job(connection, job_steps, ids, job_steps.c.position, read=_step),
-        artifacts=_by_job(connection, artifacts, ids, artifacts.c.filename, read=artifact),
+        steps=_by_job(connection, _STEPS, ids, read=_step),
+        artifacts=_by_job(connection, _ARTIFACTS, ids, read=artifact),
         positions=_positions(connection, queued) if queued else {},
         runnable=_runnable(connection, queued, live_seconds) if queued else frozenset(),
     )
@@ -67,28 +85,23 @@ def _step(row: Row[Any]) -> JobStep:
 
 
 def _by_job(
-    connection: Connection, table: Table, ids: Sequence[str], order: Column[Any], *, read: Callable[[Row[Any]], P]
+    connection: Connection, query: Select[Any], ids: Sequence[str], *, read: Callable[[Row[Any]], P]
 ) -> dict[str, list[P]]:
     found: dict[str, list[P]] = defaultdict(list)
-    query = select(table).where(table.c.job_id.in_(ids)).order_by(table.c.job_id, order)
-    for row in connection.execute(query):
+    for row in connection.execute(query, {"ids": ids}):
         found[row.job_id].append(read(row))
     return found
 
 
 def _positions(connection: Connection, queued: Sequence[str]) -> dict[str, int]:
-    ahead = jobs.alias("ahead")
-    earlier = tuple_(ahead.c.lane, ahead.c.created_at, ahead.c.id) < tuple_(jobs.c.lane, jobs.c.created_at, jobs.c.id)
-    count = select(func.count()).select_from(ahead).where(ahead.c.state == JobState.QUEUED, earlier).scalar_subquery()
-    rows = connection.execute(select(jobs.c.id, count.label("place")).where(jobs.c.id.in_(queued)))
-    return {row.id: row.place for row in rows}
+    return {row.id: row.place for row in connection.execute(_POSITIONS, {"ids": queued})}
 
 
 def _runnable(connection: Connection, queued: Sequence[str], live_seconds: float) -> frozenset[str]:
-    query = select(workers.c.card).where(workers.c.seen_at > seconds_from_now(-live_seconds))
-    offers = [requirements.offers(card) for card in connection.execute(query).scalars()]
+    live = {"live_microseconds": microseconds_of(live_seconds)}
+    offers = [requirements.offers(card) for card in connection.execute(_LIVE_CARDS, live).scalars()]
     needs: dict[str, set[str]] = defaultdict(set)
-    for row in connection.execute(select(job_needs).where(job_needs.c.job_id.in_(queued))):
+    for row in connection.execute(_NEEDS, {"ids": queued}):
         needs[row.job_id].add(row.need)
     return frozenset(job_id for job_id in queued if any(needs[job_id] <= offer for offer in offers))
 

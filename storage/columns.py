@@ -68,7 +68,12 @@ def _now_on_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
 
 def seconds_from_now(seconds: float) -> ColumnElement[int]:
     """The database's clock so much later; earlier where negative."""
-    return now() + round(seconds * 1_000_000)
+    return now() + microseconds_of(seconds)
+
+
+def microseconds_of(seconds: float) -> int:
+    """A duration as it is added to an instant."""
+    return round(seconds * 1_000_000)
 
 
 def microseconds(seconds: ColumnElement[int]) -> ColumnElement[int]:

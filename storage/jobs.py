@@ -102,14 +102,16 @@ class Jobs:
             connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
     def _add(self, connection: Connection, new: NewJob, reply: Reply[Job] | None) -> Job:
-        job_id = submit(connection, new, ring_again_seconds=self._terms.ring_again_seconds)
-        job = self._get(connection, new.tenant, job_id)
+        row = submit(connection, new, ring_again_seconds=self._terms.ring_again_seconds)
+        job = self._assembled(connection, row)
         if reply is not None:
             conclude(connection, reply.ticket, reply.answer(job))
         return job
 
     def _get(self, connection: Connection, tenant: str, job_id: str) -> Job:
-        row = _row(connection, tenant, job_id)
+        return self._assembled(connection, _row(connection, tenant, job_id))
+
+    def _assembled(self, connection: Connection, row: Row[Any]) -> Job:
         return assembly.assemble(connection, [row], live_seconds=self._terms.live_seconds)[0]
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, update
 
 from contract.failures import Problem
 from contract.job import EventKind, JobState, StateReason, StepState
 from contract.value import Json
-from storage.columns import microseconds, now, seconds_from_now
+from storage.columns import microseconds, microseconds_of, now, seconds_from_now
 from storage.schema import checkpoints, events, job_steps, jobs, rings
 from storage.values import Claim
 
@@ -17,6 +17,9 @@ _KIND_OF_END = {
     JobState.FAILED: EventKind.FAILED,
     JobState.CANCELED: EventKind.CANCELED,
 }
+
+_INSERT_EVENT = insert(events).values(created_at=now())
+_INSERT_RING = insert(rings).values(tries=0, due_at=now() + bindparam("delay_microseconds"))
 
 
 def held(claim: Claim) -> ColumnElement[bool]:
@@ -37,15 +40,15 @@ def change(connection: Connection, where: ColumnElement[bool], **values: Any) ->
 
 def tell(connection: Connection, row: Row[Any], kind: EventKind, data: Mapping[str, Json]) -> None:
     """Write the event of a change."""
-    told = {"kind": kind.value, "attempt": row.attempt, "data": dict(data), "created_at": now()}
-    connection.execute(insert(events).values(job_id=row.id, number=row.last_event, **told))
+    told = {"kind": kind.value, "attempt": row.attempt, "data": dict(data)}
+    connection.execute(_INSERT_EVENT, {"job_id": row.id, "number": row.last_event, **told})
 
 
 def ring(connection: Connection, devices: Sequence[str], *, delay_seconds: float = 0) -> None:
     """Ask for one ring at the queue of each of these devices."""
-    due = seconds_from_now(delay_seconds)
-    for device in devices:
-        connection.execute(insert(rings).values(device=device, tries=0, due_at=due))
+    delay = microseconds_of(delay_seconds)
+    if devices:
+        connection.execute(_INSERT_RING, [{"device": device, "delay_microseconds": delay} for device in devices])
 
 
 def end(
