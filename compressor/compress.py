@@ -22,6 +22,7 @@ from compressor.preflight import check_steps
 from compressor.report.document import ReportDocument
 from compressor.report.page import write_reports
 from compressor.steps import WEIGHTS, Steps
+from compressor.stopwatch import Stopwatch
 from compressor.verify import Bench
 from contract.artifact import ArtifactFile
 from contract.failures import ConstraintUnmet
@@ -59,6 +60,7 @@ class _Job:
     def run(self) -> Outcome:
         """Measure, do the steps, prove the files."""
         inputs, spec = self._probe(), self.order.spec
+        stopwatch = self._stopwatch()
         work = self._workload()
         pace = Pace(stages(spec.steps, work), self.desk.progress)
         pace.advance(0.0, "measuring the original")
@@ -73,6 +75,7 @@ class _Job:
             probe=inputs,
             original=original,
             pace=pace,
+            stopwatch=stopwatch,
             keep_all=bool(spec.constraints) and spec.on_unmet == "keep_best",
         )
         last, reports = steps.run()
@@ -80,8 +83,8 @@ class _Job:
             original=original,
             probe=inputs,
             scratch=self.order.scratch,
-            batch_size=spec.evaluation.latency.batch_size,
-            threads=spec.evaluation.latency.threads or self.order.threads,
+            batch_size=stopwatch.batch_size,
+            threads=stopwatch.threads,
         )
         choice = Chooser(
             order=self.order,
@@ -95,6 +98,11 @@ class _Job:
     def _probe(self) -> Probe:
         m, spec = self.materials, self.order.spec
         return probe(m.evaluation, m.calibration, input_shape=m.original.input_shape, seed=spec.seed)
+
+    def _stopwatch(self) -> Stopwatch:
+        asked = self.order.spec.evaluation.latency
+        threads = asked.threads or self.order.threads
+        return Stopwatch(scratch=self.order.scratch, batch_size=asked.batch_size, threads=threads)
 
     def _workload(self) -> Workload:
         m = self.materials

@@ -1,12 +1,13 @@
 """What reaches a method beside the candidate: data, device, seed, and the ways to tell how it goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from compressor.candidate import Candidate
 from compressor.data.images import Images
 from contract.report import NoticeCode
 from contract.value import Json
@@ -62,6 +63,10 @@ def _silent_notice(code: NoticeCode, detail: str) -> None:
     del code, detail
 
 
+def _no_stopwatch(candidates: Sequence[Candidate]) -> tuple[float, ...]:
+    raise ValueError(f"there is nothing to time {len(candidates)} candidates with")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What one step may use."""
@@ -80,4 +85,6 @@ class Context:
     record: Callable[[str, Json], None] = _silent_record
     #: Adds a warning to the step's report.
     notice: Callable[[NoticeCode, str], None] = _silent_notice
+    #: Milliseconds that a batch takes each of these candidates, measured side by side.
+    time: Callable[[Sequence[Candidate]], tuple[float, ...]] = _no_stopwatch
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)

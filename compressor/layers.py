@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from compressor.models.attention import ATTENTION
 from contract.failures import NoLayerMatches
 
 _WEIGHTED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-    nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention,
+    nn.Linear, nn.Bilinear, nn.RNNBase, *ATTENTION,
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from compressor.models import files
 from compressor.order import Desk, Order
 from compressor.pace import Pace
 from compressor.preflight import blaming
+from compressor.stopwatch import Stopwatch
 from contract.report import Notice, NoticeCode, StepReport
 from contract.value import Json
 
@@ -89,6 +90,7 @@ class Steps:
     probe: Probe
     original: State
     pace: Pace
+    stopwatch: Stopwatch
     #: Whether an earlier step's candidate may be delivered in the end, and so is kept.
     keep_all: bool
 
@@ -152,6 +154,7 @@ class Steps:
             progress=self.pace.advance,
             record=underway.record,
             notice=underway.notice,
+            time=self.stopwatch,
             checkpoints=StepCheckpoints(
                 lambda training: self._keep(underway.checkpoint(training)),
                 start=start.training,

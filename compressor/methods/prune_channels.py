@@ -13,11 +13,12 @@ from compressor.layers import matches, matching, weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
+from compressor.pruning.latency import least_ratio
 from compressor.pruning.rounds import Rounds, Start
 from compressor.training.normalization import recalibrate
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
-from contract.methods.prune import PruneChannels
+from contract.methods.prune import TARGETS, PruneChannels
 from contract.value import Json
 
 
@@ -43,17 +44,38 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
     opaque: tuple[str, ...] = ()
     for number in rounds.left():
         context.progress(number / params.rounds, "finding dependencies")
-        narrowed = narrow(made.module, _pruning(made, params, context))
+        narrowed = _narrowed(made, params, context)
+        if number == 0:
+            _tell_importances(narrowed, context)
         made, opaque = _narrower(made, narrowed), narrowed.opaque
         if params.recalibrate and context.calibration is not None:
             recalibrate(made.module, context.calibration, device=context.device)
         made = rounds.train(made, number)
-    channels = start.channels(made.module)
-    if not any(before > after for before, after in channels.values()):
+    channels, heads = start.channels(made.module), start.heads_lost(made.module)
+    if not heads and not any(before > after for before, after in channels.values()):
         raise UnfitModel(_nothing(params, opaque))
+    if heads:
+        context.record("heads", {name: [before, after] for name, (before, after) in heads.items()})
     _tell(channels, opaque, params, context)
     _tell_costs(start, made, context)
     return made
+
+
+def _narrowed(candidate: Candidate, params: PruneChannels, context: Context) -> Narrowed:
+    pruning = _pruning(candidate, params, context)
+    if params.latency_ratio is None:
+        return narrow(candidate.module, pruning)
+
+    def left(ratio: float) -> float:
+        context.progress(ratio, f"timing it with {ratio:.0%} of the channels removed")
+        faster = _narrower(candidate, narrow(candidate.module, replace(pruning, target=Target(None, ratio))))
+        before, after = context.time([candidate, faster])
+        return after / before
+
+    reached = least_ratio(left, params.latency_ratio ** (1 / params.rounds))
+    context.record("latency_left", reached.left)
+    context.record("ratio", reached.ratio)
+    return narrow(candidate.module, replace(pruning, target=Target(None, reached.ratio)))
 
 
 def _pruning(candidate: Candidate, params: PruneChannels, context: Context) -> Pruning:
@@ -126,6 +148,16 @@ def _tell(
         )
 
 
+def _tell_importances(narrowed: Narrowed, context: Context) -> None:
+    """The least, the quartiles and the most that is worth something in each layer: what a threshold is chosen by."""
+    at = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    found: dict[str, Json] = {
+        name: [float(f"{value:.4g}") for value in importances.double().quantile(at.double())]
+        for name, importances in narrowed.importances.items()
+    }
+    context.record("importance", found)
+
+
 def _tell_costs(start: Start, made: Candidate, context: Context) -> None:
     macs = count_macs(made.module, made.input_shape).total
     context.record("macs_left", macs / start.macs if start.macs else 1.0)
@@ -134,9 +166,8 @@ def _tell_costs(start: Start, made: Candidate, context: Context) -> None:
 
 def _asked(params: PruneChannels) -> str:
     """What the step says of how much shall go, in words."""
-    told = ("macs_ratio", params.macs_ratio), ("parameters_ratio", params.parameters_ratio), ("ratio", params.ratio)
-    name, value = next(((name, value) for name, value in told if value is not None), ("ratio", 0.0))
-    return f"{name} {value:g}"
+    told = params.model_dump(include={"ratio", *TARGETS}, exclude_none=True)
+    return " and ".join(f"{name} {value:g}" for name, value in told.items())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matching_weights, weighted_modules
 from compressor.sparsity.cutting import Cut, ranked
-from compressor.sparsity.histogram import histogram
+from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
 from compressor.sparsity.inputs import sees
 from compressor.sparsity.schedules import gradual, iterative
@@ -51,7 +51,7 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     preflight(candidate, params)
     candidate.module.to(context.device)
     work = _Work(candidate, params, context, _chosen(candidate.module, params))
-    before = {name: weight.detach().cpu().clone() for name, weight in work.chosen.weights.items()}
+    before = Tally.of(work.chosen.weights)
     masks = work.masks()
     pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
     pruned.apply_masks()
@@ -163,13 +163,13 @@ def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[
     return {name: mask & earlier[name].cpu() if name in earlier else mask for name, mask in masks.items()}
 
 
-def _record(pruned: Candidate, work: _Work, before: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+def _record(pruned: Candidate, work: _Work, before: Tally, names: tuple[str, ...]) -> None:
     context, modules = work.context, work.chosen.modules
     masks = {name: pruned.masks[name] for name in names}
     total = sum(mask.numel() for mask in masks.values())
     context.record("layers", [modules[name] for name in names])
     context.record("zeros", 1 - sum(int(mask.sum()) for mask in masks.values()) / total)
-    after = {name: pruned.module.get_parameter(name).detach().cpu() for name in names}
+    after = {name: pruned.module.get_parameter(name) for name in names}
     context.record("histogram", histogram(before, after, threshold=work.params.threshold))
     left = [*work.chosen.unfit, *(modules[name] for name in modules if name not in masks)]
     if left:

@@ -10,6 +10,7 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.models.attention import ATTENTION
 from compressor.quantization.codes import weight_codes
 from compressor.quantization.graph import capture
 from compressor.quantization.plan import QuantizationPlan
@@ -18,7 +19,7 @@ from compressor.quantization.selection import check, replace_weights, report, se
 from contract.methods.quantize import QuantizeDynamic
 
 _KINDS = frozenset({"linear", "recurrent"})
-_MODULES = (nn.Linear, nn.MultiheadAttention, nn.LSTM, nn.GRU)
+_MODULES = (nn.Linear, *ATTENTION, nn.LSTM, nn.GRU)
 
 
 def preflight(candidate: Candidate, params: QuantizeDynamic) -> None:

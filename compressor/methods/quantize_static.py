@@ -17,6 +17,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matches, weighted_modules
+from compressor.models.attention import ATTENTION
 from compressor.quantization.calibration import Range, extremes, middles
 from compressor.quantization.codes import activation_code, weight_codes
 from compressor.quantization.graph import capture, sites
@@ -28,7 +29,7 @@ from contract.failures import MissingData, UnfitModel
 from contract.methods.quantize import QuantizeStatic
 
 _KINDS = frozenset({"convolution", "linear"})
-_MODULES = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
+_MODULES = (nn.Conv2d, nn.Linear, *ATTENTION)
 _BATCH = 32
 #: Fewer calibration images than this tell little of an activation's range.
 _FEW = 32

@@ -9,7 +9,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.layers import matches, matching, weight_names, weighted_modules
 from compressor.pruning.slices import channel_slices
-from compressor.sparsity.histogram import histogram
+from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.proximal import Shrink, shrinking, soft_threshold
 from compressor.training.normalization import normalizations, recalibrate
 from compressor.training.recovery import recover
@@ -34,7 +34,7 @@ def apply(candidate: Candidate, params: TrainSparse, context: Context) -> Candid
     candidate.module.to(context.device)
     shrink = _shrink(candidate, params)
     pulled = dict(_pulled(candidate.module, params))
-    before = {name: tensor.detach().cpu().clone() for name, tensor in pulled.items()}
+    before = Tally.of(pulled)
     images = split_of(params, context)
     per_epoch = len(images.learn.batch_sizes(params.batch_size))
     after = shrinking(shrink, strength=params.strength, growing=params.growing, updates=params.epochs * per_epoch)
@@ -43,7 +43,7 @@ def apply(candidate: Candidate, params: TrainSparse, context: Context) -> Candid
     recalibrate(
         candidate.module, (context.calibration or images.learn).take(_IMAGES, seed=context.seed), device=context.device
     )
-    left = {name: candidate.module.get_parameter(name).detach().cpu() for name in pulled}
+    left = {name: candidate.module.get_parameter(name) for name in pulled}
     context.record("histogram", histogram(before, left))
     context.record("zeros", sum(int((t == 0).sum()) for t in left.values()) / sum(t.numel() for t in left.values()))
     return candidate

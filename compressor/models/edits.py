@@ -10,11 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from compressor.models.attention import SelfAttention
 from contract.failures import InvalidModel
 from contract.value import Value
 
 #: Raised with every change of the vocabulary that older readers would not understand.
-VERSION = 1
+VERSION = 2
 
 ModuleName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -46,7 +47,14 @@ class Remove(Value):
     module: ModuleName
 
 
-Edit = Annotated[Narrow | Set | Remove, Field(discriminator="op")]
+class Unfuse(Value):
+    """`nn.MultiheadAttention` becomes `SelfAttention` over the same parameters, which may then have fewer heads."""
+
+    op: Literal["unfuse"] = "unfuse"
+    module: ModuleName
+
+
+Edit = Annotated[Narrow | Set | Remove | Unfuse, Field(discriminator="op")]
 
 #: Attributes that say how many channels a layer has.
 SIZES = (
@@ -98,6 +106,9 @@ def _told(name: str, before: nn.Module, after: nn.Module) -> Iterator[Edit]:
         if not isinstance(before, nn.Identity):
             yield Remove(module=name)
         return
+    if isinstance(before, nn.MultiheadAttention) and isinstance(after, SelfAttention):
+        yield Unfuse(module=name)
+        before = SelfAttention.of(before)
     sizes = {k: v for k, v in _sizes(after).items() if v != _sizes(before).get(k)}
     shapes = {k: v for k, v in _shapes(after).items() if k in _shapes(before) and v != _shapes(before)[k]}
     if sizes or shapes:
@@ -122,6 +133,8 @@ def apply_edits(module: nn.Module, edits: Sequence[Edit]) -> None:
                 _set(target, edit)
             case Remove():
                 _replace(module, edit.module, nn.Identity())
+            case Unfuse():
+                _replace(module, edit.module, _unfused(target, edit.module))
 
 
 def _find(module: nn.Module, name: str) -> nn.Module:
@@ -169,6 +182,15 @@ def _set_bias(target: nn.Module, *, wanted: bool) -> None:
         raise InvalidModel("An edit gives a bias to a module that cannot have one.")
     bias = nn.Parameter(torch.zeros(width, dtype=weight.dtype, device=weight.device)) if wanted else None
     target.register_parameter("bias", bias)
+
+
+def _unfused(target: nn.Module, where: str) -> SelfAttention:
+    if not isinstance(target, nn.MultiheadAttention):
+        raise InvalidModel(f"An edit unfuses {where}, which is not torch's MultiheadAttention.")
+    try:
+        return SelfAttention.of(target)
+    except ValueError as error:
+        raise InvalidModel(f"An edit unfuses {where}: {error}.") from error
 
 
 def _replace(module: nn.Module, name: str, new: nn.Module) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from compressor.data.images import Images
 from compressor.measure.counting import evaluating
 from compressor.pruning.costs import Costs
-from compressor.pruning.groups import ChannelGroup, channel_groups, removals, remove
+from compressor.pruning.groups import ChannelGroup, channel_groups, head_groups, removals
+from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite, rearranging
 from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
@@ -43,6 +44,8 @@ class Narrowed:
     masks: Mapping[str, Tensor]
     #: The modules around which dependencies were not followed, by name.
     opaque: tuple[str, ...]
+    #: What was there to choose from: importances of the channels, or heads, of each layer, by name.
+    importances: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,27 +79,42 @@ def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> 
     Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`.
     """
     return on_a_copy(
-        module, pruning.example, lambda network, opaque: _narrowed(network, pruning, opaque), seconds=seconds
+        module,
+        pruning.example,
+        lambda network, opaque: _narrowed(network, pruning, opaque),
+        prepare=lambda network: unfuse(network, pruning.example, fixed=pruning.fixed),
+        seconds=seconds,
     )
+
+
+def _as_it_is(network: nn.Module) -> None:
+    del network
 
 
 #: What is done with a copy of a network, given the modules of it around which dependencies are cut.
 Work = Callable[[nn.Module, Sequence[nn.Module]], R]
 
 
-def on_a_copy(module: nn.Module, example: Tensor, work: Work[R], *, seconds: float = SECONDS) -> R:
-    """Do what needs the dependencies between channels on a copy of the network, in eval mode.
+def on_a_copy(
+    module: nn.Module,
+    example: Tensor,
+    work: Work[R],
+    *,
+    prepare: Callable[[nn.Module], None] = _as_it_is,
+    seconds: float = SECONDS,
+) -> R:
+    """Do what needs the dependencies between channels on a copy of the network, prepared and in eval mode.
 
     Raises `PruningFailed` where they cannot be found, or not in `seconds`.
     """
     try:
         with time_limit(seconds):
-            return _first_that_works(module, example, work)
+            return _first_that_works(module, example, work, prepare)
     except TimeLimitExceeded as error:
         raise PruningFailed(f"It takes more than {seconds:g} s to see which channels depend on each other.") from error
 
 
-def _first_that_works(module: nn.Module, example: Tensor, work: Work[R]) -> R:
+def _first_that_works(module: nn.Module, example: Tensor, work: Work[R], prepare: Callable[[nn.Module], None]) -> R:
     """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
     reasons = []
     for opaque_modules in (rearranging, composite):
@@ -105,6 +123,7 @@ def _first_that_works(module: nn.Module, example: Tensor, work: Work[R]) -> R:
             with warnings.catch_warnings():
                 # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
                 warnings.simplefilter("ignore")
+                prepare(network)
                 return work(network, opaque_modules(network, example))
         except _CAUSES as error:
             reasons.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}")
@@ -117,17 +136,19 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module])
     before = _answer(network, pruning.example)
     graph = trace(network, pruning.example, opaque=opaque)
     shown = Shown(network, graph, pruning.seed, pruning.images)
-    groups = list(channel_groups(graph, IMPORTANCES[pruning.params.importance](shown), fixed=fixed))
+    importance = IMPORTANCES[pruning.params.importance](shown)
+    groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
     removed = _removed(network, groups, pruning, names)
     _mark(network, pruning.masks)
     for group, count in zip(groups, removed, strict=True):
         if count:
-            remove(graph, group.root, group.least(count))
+            group.remove(group.least(count))
     masks = _unmarked(network, pruning.masks)
     after = _answer(network, pruning.example)
     if after.shape != before.shape or (before.isfinite().all() and not after.isfinite().all()):
         raise ValueError("without the channels it answers in another shape, or not in numbers")
-    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)))
+    importances = {names[group.root]: group.importances for group in groups}
+    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances)
 
 
 def _removed(

@@ -14,8 +14,8 @@ class Use:
 
     layer: nn.Module
     outputs: bool
-    #: Outputs or inputs that one position of the group stands for.
-    width: float
+    #: The part of all its outputs, or inputs, that one position of the group stands for.
+    part: float
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,6 @@ class _Layer:
     macs: int
     weights: int
     vectors: int
-    outputs: int
-    inputs: int
 
 
 class Costs:
@@ -60,20 +58,13 @@ class Costs:
         gone: dict[nn.Module, list[float]] = {layer: [0.0, 0.0] for layer in self._layers}
         for uses, count in zip(self._uses, removed, strict=True):
             for use in uses:
-                gone[use.layer][0 if use.outputs else 1] += count * use.width
-        return {
-            part: (1 - gone[part][0] / layer.outputs, 1 - gone[part][1] / layer.inputs)
-            for part, layer in self._layers.items()
-        }
+                gone[use.layer][0 if use.outputs else 1] += count * use.part
+        return {layer: (1 - outputs, 1 - inputs) for layer, (outputs, inputs) in gone.items()}
 
 
 def _described(layer: nn.Module, name: str, macs: Macs) -> _Layer:
-    own = dict(layer.named_parameters(recurse=False))
-    weights = sum(parameter.numel() for parameter in own.values() if parameter.dim() > 1)
-    vectors = sum(parameter.numel() for parameter in own.values() if parameter.dim() <= 1)
-    outputs = next(
-        (getattr(layer, n) for n in ("out_channels", "out_features", "num_features") if hasattr(layer, n)), 0
-    )
-    inputs = next((getattr(layer, n) for n in ("in_channels", "in_features") if hasattr(layer, n)), 0)
-    width = next((parameter.shape[0] for parameter in own.values()), 1)
-    return _Layer(macs.by_module.get(name, 0), weights, vectors, outputs or width, inputs or 1)
+    own = [parameter.numel() for parameter in layer.parameters(recurse=False) if parameter.dim() > 1]
+    vectors = [parameter.numel() for parameter in layer.parameters(recurse=False) if parameter.dim() <= 1]
+    # What is counted of a module is counted of its children, too, each of which is described by itself.
+    within = sum(macs.by_module.get(f"{name}.{child}", 0) for child, _ in layer.named_children())
+    return _Layer(macs.by_module.get(name, 0) - within, sum(own), sum(vectors))

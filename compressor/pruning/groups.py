@@ -1,8 +1,9 @@
 """Channels that only go together, and what they are worth (DepGraph, Fang et al. 2023, arXiv:2301.12900)."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch_pruning as tp
@@ -11,8 +12,10 @@ from torch_pruning.ops import OPTYPE
 
 from compressor.layers import matches
 from compressor.pruning.costs import Use
+from compressor.pruning.heads import Heads, all_heads
 from compressor.pruning.importance import Importance
 from compressor.pruning.tracing import is_boundary
+from contract.failures import UnfitModel
 from contract.methods.prune import PruneChannels
 
 #: What Torch-Pruning slices of a layer; recurrent layers and attention have more.
@@ -21,30 +24,50 @@ _SLICED = frozenset({"weight", "bias"})
 _MOST_REMOVED = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChannelGroup:
-    """The channels of one layer, with all that depends on them."""
+    """The channels of one layer, or the features of one attention's heads, with all that depends on them."""
 
     root: nn.Module
     #: How many equal blocks the channels fall into that must stay equal, as in grouped convolutions; mostly 1.
     blocks: int
-    #: One for each position within a block, averaged over the blocks; the mean is 1.
-    scores: Tensor
+    #: One for each position within a block, averaged over the blocks.
+    importances: Tensor
     #: What a position is to each layer.
     uses: tuple[Use, ...]
     #: Equal for groups of the same structure.
     structure: tuple[str, ...]
+    #: Takes channels by their numbers.
+    remove: Callable[[list[int]], None]
+
+    @property
+    def scores(self) -> Tensor:
+        """Importances whose mean is 1, by which groups are compared."""
+        return self.importances / self.importances.mean().clamp_min(1e-12)
+
+    @property
+    def size(self) -> int:
+        """Positions."""
+        return len(self.importances)
 
     def kept(self, wanted: float, round_to: int) -> int:
         """The positions to keep of about `wanted`, so that the channels are a multiple of `round_to`."""
-        step = round_to // math.gcd(round_to, self.blocks)
+        step = self._step(round_to)
         nearest = math.floor(wanted / step + 0.5) * step
-        return min(max(nearest, step), len(self.scores))
+        return min(max(nearest, step), self.size)
+
+    def above(self, threshold: float, round_to: int) -> int:
+        """The positions worth more than this, and so many more that the channels are a multiple of `round_to`."""
+        step = self._step(round_to)
+        return math.ceil(int((self.importances > threshold).sum()) / step) * step
+
+    def _step(self, round_to: int) -> int:
+        return round_to // math.gcd(round_to, self.blocks)
 
     def least(self, count: int) -> list[int]:
         """The channels at the `count` least important positions of each block."""
-        positions = self.scores.argsort(stable=True)[:count]
-        return sorted(int(p) + block * len(self.scores) for block in range(self.blocks) for p in positions)
+        positions = self.importances.argsort(stable=True)[:count]
+        return sorted(int(p) + block * self.size for block in range(self.blocks) for p in positions)
 
 
 def channel_groups(
@@ -55,15 +78,16 @@ def channel_groups(
         blocks = _blocks(graph, group)
         if blocks is None or any(_keeps_width(graph, dep) for dep, _ in group):
             continue
-        importances = importance(group)
+        importances = importance.of_channels(group)
         if importances is not None and len(importances) % blocks == 0:
-            scores = importances.view(blocks, -1).mean(0).cpu()
+            root = group[0].dep.target.module
             yield ChannelGroup(
-                group[0].dep.target.module,
-                blocks,
-                scores / scores.mean().clamp_min(1e-12),
-                tuple(_uses(graph, group, len(scores))),
-                tuple(sorted(f"{type(d.target.module).__name__}.{d.handler.__name__}" for d, _ in group)),
+                root=root,
+                blocks=blocks,
+                importances=importances.view(blocks, -1).mean(0).cpu(),
+                uses=tuple(_uses(graph, group, len(importances) // blocks)),
+                structure=tuple(sorted(f"{type(d.target.module).__name__}.{d.handler.__name__}" for d, _ in group)),
+                remove=partial(remove, graph, root),
             )
 
 
@@ -71,7 +95,42 @@ def _uses(graph: tp.DependencyGraph, group: tp.dependency.Group, positions: int)
     for dep, places in group:
         layer = dep.target.module
         if isinstance(layer, nn.Module) and any(True for _ in layer.parameters(recurse=False)):
-            yield Use(layer, graph.is_out_channel_pruning_fn(dep.handler), len(places) / positions)
+            outputs = graph.is_out_channel_pruning_fn(dep.handler)
+            yield Use(layer, outputs, len(places) / positions / _width(layer, outputs=outputs))
+
+
+def _width(layer: nn.Module, *, outputs: bool) -> int:
+    """How many outputs, or inputs, a layer has; a normalization has as many as numbers in its weight."""
+    names = ("out_channels", "out_features", "num_features") if outputs else ("in_channels", "in_features")
+    told = next((getattr(layer, name) for name in names if hasattr(layer, name)), 0)
+    return told or (next(layer.parameters(recurse=False)).shape[0] if outputs else 1)
+
+
+def head_groups(network: nn.Module, importance: Importance, *, fixed: Collection[nn.Module]) -> Iterator[ChannelGroup]:
+    """The heads of every attention outside `fixed`, each a position of as many channels as it is wide."""
+    for heads in all_heads(network):
+        importances = None if heads.giver in fixed else importance.of_heads(heads)
+        if importances is not None:
+            yield ChannelGroup(
+                root=heads.giver,
+                # The channels of a group are counted block by block: here by feature, and within it by head.
+                blocks=heads.width,
+                importances=importances.cpu(),
+                uses=tuple(_uses_of(heads)),
+                structure=("heads", type(heads.attention).__name__),
+                remove=partial(_remove_heads, heads),
+            )
+
+
+def _uses_of(heads: Heads) -> Iterator[Use]:
+    part = 1 / heads.count
+    for layer in {heads.attention, heads.giver}:
+        yield Use(layer, True, part)
+    yield Use(heads.taker, False, part)
+
+
+def _remove_heads(heads: Heads, channels: list[int]) -> None:
+    heads.remove({channel % heads.count for channel in channels})
 
 
 def channel_members(
@@ -123,10 +182,13 @@ def _blocks(graph: tp.DependencyGraph, group: tp.dependency.Group) -> int | None
 def removals(
     groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float, *, names: Mapping[nn.Module, str]
 ) -> list[int]:
-    """How many positions each group loses where `ratio` of the channels goes."""
-    wanted = _wanted(groups, params, ratio)
+    """How many positions each group loses where `ratio` of the channels goes, or what is below the threshold.
+
+    Raises `UnfitModel` where nothing of a layer is above it.
+    """
+    wanted = _wanted(groups, params, ratio) if params.threshold is None else _above(groups, params, names)
     return [
-        len(group.scores) - group.kept(_its_own(group, params.ratio_by_layer, names, keep), params.round_to)
+        group.size - group.kept(_its_own(group, params.ratio_by_layer, names, keep), params.round_to)
         for group, keep in zip(groups, wanted, strict=True)
     ]
 
@@ -137,21 +199,34 @@ def _its_own(
     """How many positions are kept by the first glob that means the group's layer."""
     name = names[group.root]
     found = (ratio for pattern, ratio in ratios.items() if matches(name, include=(pattern,), exclude=()))
-    return next(((1 - ratio) * len(group.scores) for ratio in found), otherwise)
+    return next(((1 - ratio) * group.size for ratio in found), otherwise)
 
 
 def _wanted(groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float) -> list[float]:
     """How many positions each group would keep, but for rounding."""
     if params.scope == "layer":
-        return [(1 - ratio) * len(group.scores) for group in groups]
+        return [(1 - ratio) * group.size for group in groups]
     pools: dict[tuple[str, ...], list[Tensor]] = {}
     for group in groups:
         pools.setdefault(_pool(group, params), []).append(group.scores)
     bounds = {key: _bound(torch.cat(scores), ratio) for key, scores in pools.items()}
     return [
-        max(float((group.scores >= bounds[_pool(group, params)]).sum()), (1 - _MOST_REMOVED) * len(group.scores))
+        max(float((group.scores >= bounds[_pool(group, params)]).sum()), (1 - _MOST_REMOVED) * group.size)
         for group in groups
     ]
+
+
+def _above(groups: Sequence[ChannelGroup], params: PruneChannels, names: Mapping[nn.Module, str]) -> list[float]:
+    bound = params.threshold or 0.0
+    for group in groups:
+        if not (group.importances > bound).any():
+            layer, most = names[group.root], float(group.importances.max())
+            raise UnfitModel(
+                f"Nothing would be left of {layer}: its channels are worth {most:.4g} at most, and {bound:g} is asked "
+                "for. Choose a lower threshold, or exclude the layer.",
+                layer=layer,
+            )
+    return [group.above(bound, params.round_to) for group in groups]
 
 
 def _pool(group: ChannelGroup, params: PruneChannels) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What channels are worth: for each group of channels that only go together, one score a channel.
+"""What channels and heads are worth: for each group of what only goes together, one score each.
 
 How what single weights are worth becomes what a channel is worth, over all the layers that share it, is Torch-Pruning's
 (mean over layers of sums over weights). What weights are worth is ours: the library's Hessian keeps the last image's
@@ -16,11 +16,19 @@ from torch import Tensor, nn
 
 from compressor.data.images import Images
 from compressor.measure.counting import evaluating
+from compressor.pruning.heads import Heads, all_heads
 
 _BATCH = 32
 
-#: From a group of Torch-Pruning to scores of shape (channels,); none where nothing of it has any.
-Importance = Callable[[tp.dependency.Group], Tensor | None]
+
+@dataclass(frozen=True)
+class Importance:
+    """One way to tell; neither function has an answer where nothing of what it is given has any."""
+
+    #: From a group of Torch-Pruning to scores of shape (channels,).
+    of_channels: Callable[[tp.dependency.Group], Tensor | None]
+    #: From an attention's heads to scores of shape (heads,).
+    of_heads: Callable[[Heads], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,19 @@ class Shown:
 
 
 def _over_weights(worth: Mapping[nn.Parameter, Tensor], *, normalizer: str | None = None) -> Importance:
-    """Sums of what the weights of a channel are worth, mean over the layers that share it."""
+    """Sums of what the weights of a channel or a head are worth, mean over the layers that share it."""
     summed = tp.importance.GroupMagnitudeImportance(p=1, normalizer=normalizer)
 
-    def importance(group: tp.dependency.Group) -> Tensor | None:
+    def of_channels(group: tp.dependency.Group) -> Tensor | None:
         with _in_place_of_weights(worth):
             scores: Tensor | None = summed(group)
         return scores
 
-    return importance
+    def of_heads(heads: Heads) -> Tensor:
+        given, taken = heads.parts(worth[heads.given], worth[heads.taken])
+        return torch.cat([given.sum(2), taken.sum(1, keepdim=True)], dim=1).mean(1)
+
+    return Importance(of_channels, of_heads)
 
 
 @contextmanager
@@ -108,13 +120,15 @@ def _hessian(shown: Shown) -> Importance:
     return _over_weights({p: p.detach().square() * h / (2 * max(count, 1)) for p, h in total.items()})
 
 
-# --- By channel
+# --- By channel, by head
 
 
-def _over_layers(shown: Shown, worth: Mapping[nn.Module, Tensor]) -> Importance:
+def _over_layers(
+    shown: Shown, worth: Mapping[nn.Module, Tensor], *, of_heads: Callable[[Heads], Tensor | None]
+) -> Importance:
     """The mean over those layers of a group that give its channels out and have a worth for each."""
 
-    def importance(group: tp.dependency.Group) -> Tensor | None:
+    def of_channels(group: tp.dependency.Group) -> Tensor | None:
         count = len(group[0].idxs)
         found = [
             worth[dep.target.module][torch.as_tensor(places)]
@@ -125,19 +139,30 @@ def _over_layers(shown: Shown, worth: Mapping[nn.Module, Tensor]) -> Importance:
         ]
         return torch.stack(found).mean(0) if found else None
 
-    return importance
+    return Importance(of_channels, of_heads)
+
+
+def _none_of_heads(heads: Heads) -> None:
+    del heads
 
 
 def _scales(shown: Shown) -> Importance:
-    """|gamma| of a channel's batch normalizations; groups without any stay as they are."""
+    """|gamma| of a channel's batch normalizations; groups without any stay as they are, and so do heads."""
     parts = [p for p in shown.network.modules() if isinstance(p, nn.modules.batchnorm._BatchNorm)]
-    return _over_layers(shown, {part: part.weight.detach().abs() for part in parts if part.weight is not None})
+    scales: dict[nn.Module, Tensor] = {p: p.weight.detach().abs() for p in parts if p.weight is not None}
+    return _over_layers(shown, scales, of_heads=_none_of_heads)
 
 
 def _distances(shown: Shown) -> Importance:
     """How far a filter is from all others of its layer: one near their geometric median can be made up for (FPGM)."""
     layers = [p for p in shown.network.modules() if isinstance(p, nn.Conv2d | nn.Linear)]
-    return _over_layers(shown, {layer: _apart(layer.weight.detach().flatten(1)) for layer in layers})
+    distances: dict[nn.Module, Tensor] = {layer: _apart(layer.weight.detach().flatten(1)) for layer in layers}
+    return _over_layers(shown, distances, of_heads=_heads_apart)
+
+
+def _heads_apart(heads: Heads) -> Tensor:
+    given, taken = heads.parts(heads.given.detach(), heads.taken.detach())
+    return _apart(torch.cat([given.flatten(1), taken], dim=1))
 
 
 def _apart(filters: Tensor) -> Tensor:
@@ -145,16 +170,11 @@ def _apart(filters: Tensor) -> Tensor:
 
 
 def _activation(shown: Shown) -> Importance:
-    """The mean magnitude of what a channel's layers give out, over images and positions."""
-    sums: dict[nn.Module, Tensor] = {}
-
-    def see(layer: nn.Module, _: object, output: Tensor) -> None:
-        dimension = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
-        by_channel = output.detach().abs().movedim(dimension, 0).flatten(1).mean(1)
-        sums[layer] = sums[layer] + by_channel if layer in sums else by_channel
-
+    """The mean magnitude of what a channel's layers, or a head, give out, over images and positions."""
+    given, seen = _Magnitudes(), _Magnitudes()
     giving = (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)
-    handles = [p.register_forward_hook(see) for p in shown.network.modules() if isinstance(p, giving)]
+    handles = [p.register_forward_hook(given.see_output) for p in shown.network.modules() if isinstance(p, giving)]
+    handles += [heads.taker.register_forward_pre_hook(seen.see_input) for heads in all_heads(shown.network)]
     try:
         with evaluating(shown.network):
             for x, _ in shown.batches():
@@ -162,12 +182,33 @@ def _activation(shown: Shown) -> Importance:
     finally:
         for handle in handles:
             handle.remove()
-    return _over_layers(shown, sums)
+    return _over_layers(shown, given.sums, of_heads=lambda heads: seen.sums[heads.taker].view(heads.count, -1).mean(1))
+
+
+class _Magnitudes:
+    """Mean magnitudes by channel of what passes by, summed over batches."""
+
+    def __init__(self) -> None:
+        self.sums: dict[nn.Module, Tensor] = {}
+
+    def see_output(self, layer: nn.Module, _: object, output: Tensor) -> None:
+        self._see(layer, output)
+
+    def see_input(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self._see(layer, args[0])
+
+    def _see(self, layer: nn.Module, x: Tensor) -> None:
+        dimension = x.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        by_channel = x.detach().abs().movedim(dimension, 0).flatten(1).mean(1)
+        self.sums[layer] = self.sums[layer] + by_channel if layer in self.sums else by_channel
 
 
 def _chance(shown: Shown) -> Importance:
     generator = torch.Generator().manual_seed(shown.seed % 2**63)
-    return lambda group: torch.rand(len(group[0].idxs), generator=generator)
+    return Importance(
+        lambda group: torch.rand(len(group[0].idxs), generator=generator),
+        lambda heads: torch.rand(heads.count, generator=generator),
+    )
 
 
 IMPORTANCES: Mapping[str, Callable[[Shown], Importance]] = {

@@ -28,23 +28,35 @@ class Start:
     parameters: int
     #: Outputs of each layer.
     widths: Mapping[str, int]
+    #: Heads of each attention.
+    heads: Mapping[str, int]
 
     @classmethod
     def of(cls, candidate: Candidate) -> Self:
         """Count it."""
         macs = count_macs(candidate.module, candidate.input_shape).total
-        return cls(macs, count_parameters(candidate.module), _widths(candidate.module))
+        return cls(macs, count_parameters(candidate.module), _widths(candidate.module), _heads(candidate.module))
 
     def channels(self, module: nn.Module) -> dict[str, tuple[int, int]]:
         """Outputs of each layer, before and in this network."""
         after = _widths(module)
         return {name: (before, after[name]) for name, before in self.widths.items()}
 
+    def heads_lost(self, module: nn.Module) -> dict[str, tuple[int, int]]:
+        """Heads before and in this network, of each attention that has lost some."""
+        after = _heads(module)
+        return {name: (before, after[name]) for name, before in self.heads.items() if after[name] < before}
+
 
 def _widths(module: nn.Module) -> dict[str, int]:
     layers = weighted_modules(module).items()
     widths = {name: getattr(layer, "out_channels", getattr(layer, "out_features", None)) for name, layer in layers}
     return {name: width for name, width in widths.items() if width is not None}
+
+
+def _heads(module: nn.Module) -> dict[str, int]:
+    counts = ((name, getattr(part, "num_heads", None)) for name, part in module.named_modules())
+    return {name: count for name, count in counts if isinstance(count, int)}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
-"""How many weights are how large, before and after; on a logarithmic scale, on which those near zero are seen."""
+"""How many weights are how large, before and after; on a logarithmic scale, on which those near zero are seen.
+
+Networks have a thousand million weights: they are counted tensor by tensor, and no copy of them is kept.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,29 +18,45 @@ _BINS = 48
 _SMALLEST = 1e-6
 
 
-def histogram(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor], *, threshold: float | None = None
-) -> dict[str, Json]:
-    """A `Histogram` of magnitudes before and after, as a step's details have it."""
-    old, new = _magnitudes(before), _magnitudes(after)
-    largest = max(float(old.max()), float(new.max()), 1e-30)
-    edges = torch.logspace(0, 1, _BINS + 1, base=1 / _SMALLEST, dtype=torch.float64) * largest * _SMALLEST
+@dataclass(frozen=True)
+class Tally:
+    """Weights counted by magnitude."""
+
+    #: Of the bins, one more than there are bins; shape (bins + 1,), float64.
+    edges: Tensor
+    #: Shape (bins,), int64. What is larger than all bins counts in the last, what is smaller in the first.
+    counts: Tensor
+    #: Weights that are exactly zero are in no bin.
+    zeros: int
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], edges: Tensor | None = None) -> Self:
+        """Count them in these bins, or else in bins up to the largest of them."""
+        bins = _edges(weights) if edges is None else edges
+        counts, zeros = torch.zeros(len(bins) - 1, dtype=torch.int64), 0
+        for weight in weights.values():
+            magnitudes = weight.detach().abs().flatten()
+            inside = magnitudes[magnitudes > 0]
+            zeros += len(magnitudes) - len(inside)
+            places = torch.bucketize(inside, bins[1:-1].to(inside))
+            counts += torch.bincount(places, minlength=len(counts)).cpu()
+        return cls(bins, counts, zeros)
+
+
+def _edges(weights: Mapping[str, Tensor]) -> Tensor:
+    largest = max([float(weight.detach().abs().max()) for weight in weights.values() if weight.numel()], default=0.0)
+    powers = torch.logspace(0, 1, _BINS + 1, base=1 / _SMALLEST, dtype=torch.float64)
+    return powers * max(largest, 1e-30) * _SMALLEST
+
+
+def histogram(before: Tally, after: Mapping[str, Tensor], *, threshold: float | None = None) -> dict[str, Json]:
+    """A `Histogram` of what was counted and of the weights as they are now, as a step's details have it."""
+    now = Tally.of(after, before.edges)
     return Histogram(
-        edges=tuple(float(f"{edge:.4g}") for edge in edges),
-        before=_counts(old, edges),
-        after=_counts(new, edges),
-        zeros_before=int((old == 0).sum()),
-        zeros_after=int((new == 0).sum()),
+        edges=tuple(float(f"{edge:.4g}") for edge in before.edges),
+        before=tuple(before.counts.tolist()),
+        after=tuple(now.counts.tolist()),
+        zeros_before=before.zeros,
+        zeros_after=now.zeros,
         threshold=threshold,
     ).model_dump(mode="json")
-
-
-def _magnitudes(weights: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([weight.detach().double().abs().flatten() for weight in weights.values()])
-
-
-def _counts(magnitudes: Tensor, edges: Tensor) -> tuple[int, ...]:
-    """Weights in each bin; what is smaller than all bins, but not zero, counts in the first."""
-    inside = magnitudes[magnitudes > 0].clamp(float(edges[0]), float(edges[-1]))
-    places = torch.bucketize(inside, edges[1:-1])
-    return tuple(int(count) for count in torch.bincount(places, minlength=len(edges) - 1))

@@ -13,6 +13,8 @@ Amount = Annotated[float, Field(ge=0, le=1)]
 _LOOKING = frozenset({"gradient", "wanda", "obs"})
 #: The same, of channels.
 _SHOWN = frozenset({"taylor", "hessian", "activation"})
+#: What can be said of channels instead of a ratio.
+TARGETS = ("macs_ratio", "parameters_ratio", "latency_ratio", "threshold")
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
 
 
@@ -166,13 +168,27 @@ class PruneChannels(Params):
         default=None,
         gt=0,
         lt=1,
-        description="Fraction of the channels to remove; parameters fall by about its square. 0.5 without a target.",
+        description="Fraction of the channels, and of the heads of attention, to remove; parameters of convolutions "
+        "fall by about its square. 0.5 without a target.",
     )
     macs_ratio: float | None = Field(
         default=None, gt=0, lt=1, description="Multiply-accumulates to leave, as a part of those before the step."
     )
     parameters_ratio: float | None = Field(
         default=None, gt=0, lt=1, description="Parameters to leave, as a part of those before the step."
+    )
+    latency_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Time for a batch (p50) to leave, as a part of that before the step: float32 in ONNX Runtime, "
+        "measured on this worker's processors.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        description="Channels of at most this importance go, which with bn_scale is the scale itself; the step's "
+        "report tells the importances in each layer.",
     )
     importance: Literal["l1", "l2", "bn_scale", "taylor", "hessian", "fpgm", "lamp", "activation", "random"] = Field(
         default="l2",
@@ -220,12 +236,14 @@ class PruneChannels(Params):
     @model_validator(mode="before")
     @classmethod
     def _resolved(cls, given: Any) -> Any:
-        return _told(given, "ratio", 0.5, unless=("macs_ratio", "parameters_ratio"))
+        return _told(given, "ratio", 0.5, unless=TARGETS)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if sum(one is not None for one in (self.ratio, self.macs_ratio, self.parameters_ratio)) > 1:
-            raise ValueError("give one of ratio, macs_ratio and parameters_ratio")
+        if sum(getattr(self, one) is not None for one in ("ratio", *TARGETS)) > 1:
+            raise ValueError(f"give one of ratio, {', '.join(TARGETS[:-1])} and {TARGETS[-1]}")
+        if self.threshold is not None and (self.scope != "layer" or self.rounds > 1 or self.importance == "random"):
+            raise ValueError("a threshold is a bound on importances: scope layer, one round, and not by chance")
         if self.training is not None and self.rounds == 1:
             raise ValueError("one round does not train; put a fine_tune step behind it, or ask for more rounds")
         return self

@@ -1,5 +1,6 @@
 """Channels are removed for good: every dimension shrinks, and the network can be rebuilt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,17 +128,82 @@ def test_excluded_layers_and_what_is_tied_to_them_keep_their_widths() -> None:
     assert set(notes.details["channels"]) == {"layer1.0.conv1", *second}  # type: ignore[arg-type]
 
 
-def test_attention_keeps_its_widths_and_the_report_says_why() -> None:
+def test_the_report_says_which_layers_keep_their_widths_and_why() -> None:
     # Given: a vision transformer
     notes = Notes()
 
     # When: half of its channels shall go
     prune_channels.apply(candidate("vit_b_32"), PruneChannels(), notes.context())
 
-    # Then: the hidden widths of its MLPs went
+    # Then: the hidden widths of its MLPs went, and half of the heads, but not the width of the embedding
     expected = {f"encoder.layers.encoder_layer_{i}.mlp.0": [3072, 1536] for i in range(12)}
     assert notes.details["channels"] == expected
+    assert len(notes.details["heads"]) == 12  # type: ignore[arg-type]
     assert "26 of 38 layers keep their widths" in notes.notices["layers_left_alone"]
+
+
+def test_the_report_tells_what_the_channels_of_each_layer_are_worth() -> None:
+    # Given: a layer whose scales are known
+    before, notes = plain(), Notes()
+    before.module.get_parameter("norm.weight").data = torch.linspace(0.1, 0.8, 8)
+
+    # When: a quarter of its channels goes
+    params = PruneChannels(ratio=0.25, importance="bn_scale", round_to=1)
+    prune_channels.apply(before, params, notes.context())
+
+    # Then: least, quartiles and most are told as they were
+    assert notes.details["importance"] == {"first": [0.1, 0.275, 0.45, 0.625, 0.8]}
+
+
+@pytest.mark.parametrize(("round_to", "left"), [(1, 3), (4, 4)])
+def test_a_threshold_takes_what_is_worth_no_more(round_to: int, left: int) -> None:
+    # Given: scales of which five are at most 0.5
+    before = plain()
+    scales = torch.tensor([0.9, 0.1, 0.5, 0.7, 0.2, 0.3, 0.8, 0.4])
+    before.module.get_parameter("norm.weight").data = scales.clone()
+
+    # When: channels below that go
+    params = PruneChannels(threshold=0.5, importance="bn_scale", round_to=round_to)
+    after = pruned(before, params)
+
+    # Then: the others stay, with so many of the best of the rest that a multiple is left
+    expected = scales[scales.argsort(descending=True)[:left].sort().values]
+    assert torch.equal(after.module.get_parameter("norm.weight"), expected)
+
+
+def test_a_threshold_above_all_names_the_layer_that_would_be_empty() -> None:
+    before = plain()
+    before.module.get_parameter("norm.weight").data = torch.linspace(0.1, 0.8, 8)
+    with pytest.raises(UnfitModel, match=r"Nothing would be left of first: .* worth 0\.8 at most") as failure:
+        pruned(before, PruneChannels(threshold=0.9, importance="bn_scale"))
+    assert failure.value.layer == "first"
+
+
+def by_macs(candidates: Sequence[Candidate]) -> tuple[float, ...]:
+    """A machine whose time is exactly the multiply-accumulates."""
+    return tuple(float(count_macs(one.module, one.input_shape).total) for one in candidates)
+
+
+def test_a_part_of_the_time_is_met_with_the_least_ratio_that_does() -> None:
+    # Given: a machine
+    before, notes = candidate("resnet18"), Notes()
+    macs = count_macs(before.module, before.input_shape).total
+
+    # When: half of the time shall be left
+    after = prune_channels.apply(before, PruneChannels(latency_ratio=0.5), replace(notes.context(), time=by_macs))
+
+    # Then: no more is left, with the next smaller ratio more would be, and the report says which it was
+    ratio = notes.details["ratio"]
+    assert isinstance(ratio, float)
+    assert count_macs(after.module, after.input_shape).total / macs == notes.details["latency_left"] <= 0.5  # type: ignore[operator]
+    looser = pruned(candidate("resnet18"), PruneChannels(ratio=ratio - 0.05))
+    assert count_macs(looser.module, looser.input_shape).total / macs > 0.5
+
+
+def test_a_part_of_the_time_that_cannot_be_met_tells_how_far_it_goes() -> None:
+    context = replace(Notes().context(), time=lambda candidates: (1.0,) * len(candidates))
+    with pytest.raises(UnfitModel, match=r"latency_ratio of 0\.5 cannot be met: .* 1\.000 of the time is left"):
+        prune_channels.apply(plain(), PruneChannels(latency_ratio=0.5), context)
 
 
 def test_masks_are_sliced_with_their_weights() -> None:

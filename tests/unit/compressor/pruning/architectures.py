@@ -28,7 +28,7 @@ def candidate(name: str, *, side: int = 64, classes: int = 10, library: str = "t
     """A network with seeded weights."""
     options: dict[str, int] = {"num_classes": classes}
     if name.startswith("vit"):
-        options["image_size"] = side
+        options["img_size" if library == "timm" else "image_size"] = side
     source = ModelSource(
         architecture=Architecture.model_validate({"library": library, "name": name, "options": options}),
         format=ModelFormat.SAFETENSORS,

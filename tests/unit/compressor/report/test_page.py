@@ -10,7 +10,7 @@ from compressor.report.document import ReportDocument
 from compressor.report.page import page, write_reports
 from compressor.report.plots import accuracy_against_size, points
 from compressor.report.style import svg, write_png
-from compressor.sparsity.histogram import histogram
+from compressor.sparsity.histogram import Tally, histogram
 from contract.model import Architecture
 from contract.report import Histogram, LayerSensitivity, Notice, Sensitivity
 from contract.value import Json
@@ -177,7 +177,7 @@ def with_details(document: ReportDocument, **details: Json) -> ReportDocument:
 def test_what_a_step_has_found_out_is_drawn(document: ReportDocument) -> None:
     # Given a step with weights before and after a cut, and curves of many layers
     weights = torch.randn(4000, generator=torch.Generator().manual_seed(0))
-    cut = histogram({"w": weights}, {"w": weights.where(weights.abs() > 0.5, 0)}, threshold=0.5)
+    cut = histogram(Tally.of({"w": weights}), {"w": weights.where(weights.abs() > 0.5, 0)}, threshold=0.5)
     layers = tuple(
         LayerSensitivity(name=f"layer{n}.conv", kl=(0.0, n / 10, n), agreement=(1.0, 0.9, 0.5)) for n in range(12)
     )
@@ -204,7 +204,7 @@ def test_a_histogram_counts_every_weight_once() -> None:
     before = torch.tensor([0.0, 1e-12, 1e-6, -0.5, 2.0, 2.0])
     after = torch.tensor([0.0, 0.0, 0.0, -0.5, 2.0, 2.0])
     # When they are counted
-    found = Histogram.model_validate(histogram({"w": before}, {"w": after}))
+    found = Histogram.model_validate(histogram(Tally.of({"w": before}), {"w": after}))
     # Then each is in one bin or among the zeros
     assert (sum(found.before), found.zeros_before) == (5, 1)
     assert (sum(found.after), found.zeros_after) == (3, 3)

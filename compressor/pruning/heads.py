@@ -1,0 +1,130 @@
+"""Attention heads: what they are made of, and how some are removed (Michel et al. 2019, arXiv:1905.10650)."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.measure.counting import evaluating
+from compressor.models.attention import SelfAttention
+
+#: The one of timm's whose width is not tied to the embedding's; others are told by it apart, and stay as they are.
+_TIMM = ("timm.layers.attention", "Attention")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of one attention."""
+
+    attention: nn.Module
+    count: int
+    #: Features of each head.
+    width: int
+    #: The layer that gives queries, keys and values out, and what its parameters are called.
+    giver: nn.Module
+    weight_name: str
+    bias_name: str
+    #: The layer that takes what the heads have seen.
+    taker: nn.Linear
+
+    @property
+    def given(self) -> nn.Parameter:
+        """Queries, keys and values of all heads: (3 * count * width, embedding)."""
+        return self.giver.get_parameter(self.weight_name)
+
+    @property
+    def taken(self) -> nn.Parameter:
+        """What the taker multiplies what the heads have seen with: (embedding, count * width)."""
+        return self.taker.get_parameter("weight")
+
+    def parts(self, given: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
+        """What of two tensors shaped as the weights belongs to each head: (count, 3, numbers) and (count, numbers)."""
+        shape = (3, self.count, self.width, -1)
+        return (
+            given.reshape(shape).transpose(0, 1).flatten(2),
+            taken.reshape(-1, self.count, self.width).transpose(0, 1).flatten(1),
+        )
+
+    @torch.no_grad()
+    def remove(self, gone: Collection[int]) -> None:
+        """Remove heads by their numbers."""
+        kept = [head for head in range(self.count) if head not in gone]
+        places = torch.arange(self.count * self.width).view(self.count, self.width)[kept].flatten()
+        rows = torch.cat([places + part * self.count * self.width for part in range(3)])
+        _keep(self.giver, self.weight_name, rows, dimension=0)
+        _keep(self.giver, self.bias_name, rows, dimension=0)
+        _keep(self.taker, "weight", places, dimension=1)
+        self.taker.in_features = len(places)
+        if isinstance(self.giver, nn.Linear):
+            self.giver.out_features = len(rows)
+            self.attention.attn_dim = len(places)  # type: ignore[assignment]
+        self.attention.num_heads = len(kept)  # type: ignore[assignment]
+
+
+def _keep(layer: nn.Module, name: str, places: Tensor, *, dimension: int) -> None:
+    old = getattr(layer, name)
+    if old is not None:
+        smaller = old.detach().index_select(dimension, places.to(old.device))
+        setattr(layer, name, nn.Parameter(smaller, requires_grad=old.requires_grad))
+
+
+def all_heads(network: nn.Module) -> Iterator[Heads]:
+    """The heads of every attention that can do with fewer."""
+    for part in network.modules():
+        if isinstance(part, SelfAttention):
+            yield Heads(
+                part, part.num_heads, part.head_dim, part, "in_proj_weight", "in_proj_bias", part.out_proj
+            )  # fmt: skip
+        elif (type(part).__module__, type(part).__name__) == _TIMM and _is_plain(part):
+            yield Heads(part, int(part.num_heads), int(part.head_dim), part.qkv, "weight", "bias", part.proj)  # type: ignore[arg-type]
+
+
+def _is_plain(part: nn.Module) -> bool:
+    """Whether no scale or gate over all heads lies behind timm's attention."""
+    return isinstance(part.norm, nn.Identity) and getattr(part, "gate", None) is None
+
+
+def unfuse(network: nn.Module, example: Tensor, *, fixed: Collection[str]) -> None:
+    """Put `SelfAttention` in the place of torch's own wherever the network, run on `example`, attends to itself.
+
+    Attention that is named in `fixed` stays.
+    """
+    alone = _attending_to_itself(network, example)
+    for name, part in list(network.named_modules()):
+        if part in alone and name not in fixed:
+            assert isinstance(part, nn.MultiheadAttention)
+            network.set_submodule(name, SelfAttention.of(part))
+
+
+def _attending_to_itself(network: nn.Module, example: Tensor) -> set[nn.Module]:
+    found: dict[nn.Module, bool] = {}
+
+    def see(part: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        found[part] = found.get(part, True) and _is_plain_call(args, kwargs)
+
+    with evaluating(network), _seeing(network, see):
+        network(example)
+    return {part for part, plain in found.items() if plain and isinstance(part, nn.MultiheadAttention) and _can(part)}
+
+
+@contextmanager
+def _seeing(network: nn.Module, see: Callable[..., None]) -> Iterator[None]:
+    attentions = [part for part in network.modules() if isinstance(part, nn.MultiheadAttention)]
+    handles = [part.register_forward_pre_hook(see, with_kwargs=True) for part in attentions]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_plain_call(args: Sequence[object], kwargs: dict[str, object]) -> bool:
+    """Whether queries, keys and values are one sequence, without masks, and nobody asks for the weights."""
+    same = len(args) == 3 and args[0] is args[1] is args[2]
+    return same and kwargs == {"need_weights": False}
+
+
+def _can(part: nn.MultiheadAttention) -> bool:
+    return part.batch_first and part._qkv_same_embed_dim and part.bias_k is None and not part.add_zero_attn
