@@ -1,14 +1,16 @@
-"""What is tried on one architecture: `python -m benchmarks.coverage_checks NAME` prints a finding after each check.
+"""What is tried on one architecture: `python -m benchmarks.coverage_checks NAME CHECK...` prints a finding after each.
+
+`NAME` is one of torchvision's, or one of timm's behind `timm/`.
 
 A process of its own, so that one network's hang, crash or memory costs no other network its row.
 """
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from pydantic import Field
@@ -23,11 +25,11 @@ from compressor.measure.accuracy import answers_to
 from compressor.measure.clean_process import clean_process
 from compressor.measure.counting import count_macs, count_parameters, zeros
 from compressor.methods import prune_channels, prune_weights, quantize_static
-from compressor.models.architectures import build
-from compressor.models.edits import apply_edits
+from compressor.models.files import read, write
 from compressor.models.source import ModelSource, read_candidate
 from compressor.quantization.simulate import simulated
 from compressor.verify import check_answers
+from contract.architecture import ArchitectureCard, architectures
 from contract.artifact import OutputFormat
 from contract.failures import ArtifactMismatch, Failure
 from contract.methods.prune import PruneChannels, PruneWeights
@@ -36,12 +38,16 @@ from contract.model import Architecture, ModelFormat, Preprocessing
 from contract.spec import Output
 from contract.value import Value
 
-#: Images must be small for this to end; these architectures take no smaller ones than this, in pixels.
+#: What of the channels goes.
+RATIO = 0.3
+#: Images must be small for this to end; these of torchvision's take no smaller ones than this, in pixels.
 _SIDES = {"vit_h": 70, "vit": 96, "maxvit": 224, "inception": 96, "swin": 96}
 _IMAGES = 32
 CLASSES = 10
 
+#: Methods of `Trial`, in the order in which they are tried.
 Check = Literal["builds", "prune_weights", "prune_channels", "onnx", "quantize_static", "pruned_and_quantized"]
+CHECKS: tuple[Check, ...] = get_args(Check)
 
 
 class Finding(Value):
@@ -57,22 +63,32 @@ class Finding(Value):
     seconds: float = 0.0
 
 
-def side_of(name: str) -> int:
-    """Height and width of the images on which the architecture is tried."""
-    return next((side for prefix, side in _SIDES.items() if name.startswith(prefix)), 64)
+def named(name: str) -> ArchitectureCard:
+    """The architecture of this name, or of this name behind `timm/`."""
+    library, _, own = name.rpartition("/")
+    return architectures()[library or "torchvision", own]
+
+
+def side_of(card: ArchitectureCard) -> int:
+    """Height and width of the images on which the architecture is tried; those of timm take what they are made for."""
+    if card.library == "timm":
+        return card.preprocessing.size[0]
+    return next((side for prefix, side in _SIDES.items() if card.name.startswith(prefix)), 64)
 
 
 class Trial:
     """One architecture with settled random weights, and noise for images."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self._folder, side = folder, side_of(name)
+        card = named(name)
+        self._folder, side = folder, side_of(card)
         noise = torch.randn(_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(0))
         preprocessing = Preprocessing(size=(side, side), mean=(0.5,) * 3, std=(0.25,) * 3)
         self.images = Images(noise, torch.arange(_IMAGES) % CLASSES, preprocessing)
-        options = {"num_classes": CLASSES} | ({"image_size": side} if name.startswith("vit") else {})
+        sized = card.library == "torchvision" and card.name.startswith("vit")
+        options = {"num_classes": CLASSES} | ({"image_size": side} if sized else {})
         self._source = ModelSource(
-            architecture=Architecture.model_validate({"name": name, "options": options}),
+            architecture=Architecture.model_validate({"library": card.library, "name": card.name, "options": options}),
             format=ModelFormat.SAFETENSORS,
             preprocessing=preprocessing,
         )
@@ -94,14 +110,15 @@ class Trial:
         return {"zeros": zeros(pruned.module)}
 
     def prune_channels(self) -> Mapping[str, float]:
-        """What is left of parameters and MACs after half of the channels are removed; rebuilt from its edits."""
+        """What is left of parameters and MACs; rebuilt from its files, and written as ONNX."""
         before = self.candidate()
         parameters, macs = count_parameters(before.module), count_macs(before.module, before.input_shape).total
-        pruned = prune_channels.apply(before, PruneChannels(), Context())
+        pruned = self._pruned(before)
         self._check_rebuilt(pruned)
         return {
             "parameters_left": count_parameters(pruned.module) / parameters,
             "macs_left": count_macs(pruned.module, pruned.input_shape).total / macs,
+            **self._delivered(pruned),
         }
 
     def onnx(self) -> Mapping[str, float]:
@@ -113,8 +130,13 @@ class Trial:
         return self._delivered(self._quantized(self.candidate()))
 
     def pruned_and_quantized(self) -> Mapping[str, float]:
-        """The same after half of the channels are removed."""
-        return self._delivered(self._quantized(prune_channels.apply(self.candidate(), PruneChannels(), Context())))
+        """The same after channels are removed."""
+        return self._delivered(
+            self._quantized(prune_channels.apply(self.candidate(), PruneChannels(ratio=RATIO), Context()))
+        )
+
+    def _pruned(self, candidate: Candidate) -> Candidate:
+        return prune_channels.apply(candidate, PruneChannels(ratio=RATIO), Context())
 
     def _quantized(self, candidate: Candidate) -> Candidate:
         return quantize_static.apply(candidate, QuantizeStatic(), Context(calibration=self.images))
@@ -129,12 +151,11 @@ class Trial:
         return answers_to((batch.x for batch in self.images.batches(8)), candidate.module)
 
     def _check_rebuilt(self, candidate: Candidate) -> None:
-        rebuilt = build(candidate.architecture, seed=1)
-        apply_edits(rebuilt, candidate.edits)
-        rebuilt.load_state_dict(candidate.module.state_dict(), strict=True)
-        answers = answers_to((batch.x for batch in self.images.batches(8)), rebuilt)
-        if not torch.equal(self._answers(candidate), answers):
-            raise ArtifactMismatch("The network that its edits rebuild answers otherwise.")
+        with TemporaryDirectory(dir=self._folder) as folder:
+            write(candidate, Path(folder))
+            rebuilt = read(Path(folder))
+        if not torch.equal(self._answers(candidate), self._float(rebuilt)):
+            raise ArtifactMismatch("The network that its files rebuild answers otherwise.")
 
     def _delivered(self, candidate: Candidate) -> Mapping[str, float]:
         expected = self._answers(candidate)
@@ -180,21 +201,14 @@ def _found(check: Check, run: Callable[[], Mapping[str, float]]) -> Finding:
     return finding.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
 
 
-def main(name: str) -> None:
-    """Try everything on one architecture."""
+def main(name: str, wanted: Sequence[str]) -> None:
+    """Try what is wanted on one architecture."""
     with TemporaryDirectory() as folder:
         trial = Trial(name, Path(folder))
-        checks: dict[Check, Callable[[], Mapping[str, float]]] = {
-            "builds": trial.builds,
-            "prune_weights": trial.prune_weights,
-            "prune_channels": trial.prune_channels,
-            "onnx": trial.onnx,
-            "quantize_static": trial.quantize_static,
-            "pruned_and_quantized": trial.pruned_and_quantized,
-        }
-        for check, run in checks.items():
-            print(_found(check, run).model_dump_json(), flush=True)
+        for check in CHECKS:
+            if check in wanted:
+                print(_found(check, getattr(trial, check)).model_dump_json(), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

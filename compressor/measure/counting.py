@@ -55,12 +55,25 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
             part.training = training
 
 
+@contextmanager
+def _without_gradients(module: nn.Module) -> Iterator[None]:
+    # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
+    wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)
+
+
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> Macs:
     """Multiply-accumulates of convolutions and matrix products for one image of shape (C, H, W)."""
     where = next(module.parameters()).device
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flop}
     counter = FlopCounterMode(display=False, custom_mapping=extra)
-    with evaluating(module), _attention_in_the_open(), counter:
+    with evaluating(module), _without_gradients(module), _attention_in_the_open(), counter:
         module(torch.zeros(1, *input_shape, device=where))
     counts = counter.get_flop_counts()
     root = type(module).__name__

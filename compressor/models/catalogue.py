@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from compressor.measure.counting import count_macs, count_parameters
@@ -67,8 +66,7 @@ def _hollow(architecture: Architecture) -> nn.Module:
 
 def _macs(module: nn.Module, preprocessing: Preprocessing) -> int | None:
     try:
-        with torch.inference_mode():
-            return count_macs(module, (3, *preprocessing.size)).total
+        return count_macs(module, (3, *preprocessing.size)).total
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
         return None
 

@@ -60,6 +60,26 @@ def test_attention_counts_although_torch_has_a_fast_path_for_it() -> None:
     assert macs.total == 16 * 4 * 8 * 8 + 2 * 16 * 16 * 8
 
 
+class Given(nn.Module):
+    """Gives a parameter to a layer as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.token) + x.mean()
+
+
+def test_a_parameter_can_be_what_a_layer_is_given() -> None:
+    # Given a network that feeds a layer with a parameter, one of which stands still
+    module = Given()
+    module.layer.weight.requires_grad_(False)
+    # When it is counted / Then that works, and the same parameters learn as before
+    assert count_macs(module, (3, 4, 4)).total == 8
+    assert (module.token.requires_grad, module.layer.weight.requires_grad) == (True, False)
+
+
 def test_zeros_and_parameters() -> None:
     # Given a layer with half of its weights zero
     module = nn.Linear(4, 4)
