@@ -104,7 +104,7 @@ class Steps:
             self.pace.finish(report.seconds)
         state = self._restored(start.position.step_index)
         while start.position.step_index < len(self.order.spec.steps):
-            state, report = self._do(state.candidate, start)
+            state, report = self._do(state, start)
             start = Checkpoint(Position(reports=(*start.position.reports, report)))
             # Told before it is kept: whoever goes on from the checkpoint does not tell it again.
             self.desk.step_succeeded(start.position.step_index - 1, report)
@@ -130,15 +130,15 @@ class Steps:
     def _restored(self, done: int) -> State:
         return self.state_after(done - 1) if done else replace(self.original, candidate=self.materials.begin())
 
-    def _do(self, candidate: Candidate, start: Checkpoint) -> tuple[State, StepReport]:
+    def _do(self, before: State, start: Checkpoint) -> tuple[State, StepReport]:
         index = start.position.step_index
         step, underway = self.order.spec.steps[index], _Underway.at(start.position)
         self.desk.step_started(index)
         with blaming(index):
-            made = method(step.method)(candidate, step, self._context(index, underway, start))
+            made = method(step.method)(before.candidate, step, self._context(index, underway, start))
         state = measured(made, self._write(index, made), self.probe, self._device)
         self.pace.finish()
-        report = step_report(state, self.original, self.probe, seconds=underway.seconds)
+        report = step_report(state, before, self.original, self.probe, seconds=underway.seconds)
         said = {"details": underway.details, "warnings": tuple(underway.warnings)}
         return state, report.model_copy(update=said)
 

@@ -80,6 +80,15 @@ class Ratios(Value):
     macs: float
 
 
+class LayerBefore(Value):
+    """What a layer was before a step."""
+
+    shape: tuple[int, ...]
+    parameters: int
+    zeros: float
+    macs: int
+
+
 class LayerReport(Value):
     """One layer after a step."""
 
@@ -93,6 +102,8 @@ class LayerReport(Value):
     macs: int
     #: Bits of a stored weight.
     bits: int = 32
+    #: Null where the step has put the layer in.
+    before: LayerBefore | None = None
 
 
 class Histogram(Value):

@@ -1,5 +1,6 @@
 """One state of a job's model, measured as far as it can be before it is a file to run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from compressor.measure.counting import Macs, count_macs, count_nonzero, count_p
 from compressor.measure.fidelity import fidelity
 from compressor.measure.probe import Probe
 from compressor.quantization.simulate import simulated
-from contract.report import Measurement, StepReport
+from contract.report import LayerBefore, LayerReport, Measurement, StepReport
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class State:
     macs: Macs
     #: Its answers to the probe, shape (inputs, classes).
     logits: Tensor
+    layers: tuple[LayerReport, ...]
 
 
 def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.device) -> State:
@@ -38,16 +40,24 @@ def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.de
         macs=macs.total,
         size_bytes=weights.stat().st_size,
     )
-    return State(candidate, found, macs, logits)
+    return State(candidate, found, macs, logits, layer_reports(candidate.module, macs, candidate.plan))
 
 
-def step_report(state: State, original: State, probe: Probe, *, seconds: float) -> StepReport:
-    """The state after a step, compared with the original on the same inputs; noise is not compared."""
+def step_report(state: State, before: State, original: State, probe: Probe, *, seconds: float) -> StepReport:
+    """The state after a step: its layers beside those of the state before it, its answers beside the original's.
+
+    Answers to noise are not compared.
+    """
     return StepReport(
         measurement=state.measurement,
         drop=paired_drop(original.logits, state.logits, probe.labels) if probe.labels is not None else None,
         fidelity=fidelity(original.logits, state.logits) if probe.images is not None else None,
-        layers=layer_reports(state.candidate.module, state.macs, state.candidate.plan),
+        layers=_side_by_side(state.layers, before.layers),
         zeros=zeros(state.candidate.module),
         seconds=seconds,
     )
+
+
+def _side_by_side(after: Sequence[LayerReport], before: Sequence[LayerReport]) -> tuple[LayerReport, ...]:
+    old = {layer.name: LayerBefore(**layer.model_dump(include=set(LayerBefore.model_fields))) for layer in before}
+    return tuple(layer.model_copy(update={"before": old.get(layer.name)}) for layer in after)

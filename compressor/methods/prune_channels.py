@@ -11,6 +11,7 @@ from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matches, matching, weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
+from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
 from compressor.pruning.latency import least_ratio
@@ -150,11 +151,7 @@ def _tell(
 
 def _tell_importances(narrowed: Narrowed, context: Context) -> None:
     """The least, the quartiles and the most that is worth something in each layer: what a threshold is chosen by."""
-    at = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
-    found: dict[str, Json] = {
-        name: [float(f"{value:.4g}") for value in importances.double().quantile(at.double())]
-        for name, importances in narrowed.importances.items()
-    }
+    found: dict[str, Json] = {name: list(quartiles(worth)) for name, worth in narrowed.importances.items()}
     context.record("importance", found)
 
 

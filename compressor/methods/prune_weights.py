@@ -11,6 +11,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matching_weights, weighted_modules
+from compressor.measure.quartiles import quartiles
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
@@ -24,6 +25,7 @@ from compressor.training.state import AfterUpdate, Run
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.prune import PruneWeights
+from contract.value import Json
 
 #: Importances that need what a layer sees, so only layers whose inputs can be unfolded.
 _SEEING = frozenset({"wanda", "obs"})
@@ -105,7 +107,9 @@ class _Work:
             return self._during_training()
         if self.params.importance == "obs":
             return self._by_surgery()
-        return self._now(self._look(self.candidate.module), lambda amount: amount, self.candidate.masks)
+        scores = IMPORTANCES[self.params.importance](self._look(self.candidate.module))
+        self._tell(scores)
+        return self._kept(scores, lambda amount: amount, self.candidate.masks)
 
     def _look(self, module: nn.Module) -> Look:
         return Look(
@@ -125,9 +129,15 @@ class _Work:
             )
         return self.context.calibration.take(self.params.samples, seed=self.context.seed)
 
-    def _now(self, look: Look, now: Callable[[float], float], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        scores = IMPORTANCES[self.params.importance](look)
+    def _kept(
+        self, scores: Mapping[str, Tensor], now: Callable[[float], float], earlier: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         return self.cut.kept({name: ranked(score, earlier.get(name)) for name, score in scores.items()}, now=now)
+
+    def _tell(self, scores: Mapping[str, Tensor]) -> None:
+        """What there was to choose from."""
+        found: dict[str, Json] = {self.chosen.modules[name]: list(quartiles(score)) for name, score in scores.items()}
+        self.context.record("importance", found)
 
     def _by_surgery(self) -> dict[str, Tensor]:
         look = self._look(self.candidate.module)
@@ -155,7 +165,7 @@ class _Work:
 
     def _choose(self, run: Run, now: Callable[[float], float]) -> Mapping[str, Tensor]:
         # What is cut stays cut: a mask only grows.
-        return self._now(self._look(run.module), now, run.masks)
+        return self._kept(IMPORTANCES[self.params.importance](self._look(run.module)), now, run.masks)
 
 
 def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:

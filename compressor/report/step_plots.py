@@ -1,6 +1,7 @@
-"""What single steps have found out, as pictures: weights by magnitude, and what each layer can lose."""
+"""What single steps have found out, as pictures: layers before and after, weights by magnitude, what each can lose."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -10,10 +11,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from compressor.report.style import ACCENT, BEFORE, INK, MUTED, STYLE
 from compressor.report.words import in_short
 from contract.methods import Params
-from contract.report import Histogram, LayerSensitivity, Sensitivity, StepReport
+from contract.report import Histogram, LayerReport, LayerSensitivity, Sensitivity, StepReport
 
 #: Details of a step that are drawn, and not told in words.
-DRAWN = frozenset({"histogram", "sensitivity"})
+DRAWN = frozenset({"histogram", "sensitivity", "importance"})
+#: Layers whose bars bear their names at most, and characters of a name.
+_LABELS, _LONGEST = 48, 28
 #: Layers whose curves bear their names: those that lose most.
 _NAMED = 6
 #: KL below this is none that anyone would see, in nats.
@@ -23,12 +26,54 @@ _LEAST_KL = 1e-5
 def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, Figure]]:
     """A caption and a picture for each step that has found out what can be drawn."""
     for step, report in steps:
+        if any(_alive(layer) < _were(layer) for layer in report.layers):
+            yield f"Layer by layer, before and after {step.method}", weights_by_layer(report.layers)
         if "histogram" in report.details:
             found = Histogram.model_validate(report.details["histogram"])
             yield f"Weights by magnitude, before and after {step.method}", weights_by_magnitude(found)
         if "sensitivity" in report.details:
             curves = Sensitivity.model_validate(report.details["sensitivity"])
             yield "What each layer can lose", loss_by_layer(curves)
+
+
+def _alive(layer: LayerReport) -> int:
+    """Parameters that are not zeros of the weight."""
+    return layer.parameters - round(layer.zeros * prod(layer.shape))
+
+
+def _were(layer: LayerReport) -> int:
+    was = layer.before
+    return 0 if was is None else was.parameters - round(was.zeros * prod(was.shape))
+
+
+def weights_by_layer(layers: Sequence[LayerReport]) -> Figure:
+    """How many parameters each layer had and has, zeros not counted; above, the part that is left."""
+    shown = [layer for layer in layers if _were(layer)]
+    places = range(len(shown))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+        above.bar(places, [100 * _alive(layer) / _were(layer) for layer in shown], color=ACCENT, width=0.7)
+        above.set_ylabel("left, %")
+        above.set_ylim(0, max(100.0, *(100 * _alive(layer) / _were(layer) for layer in shown)))
+        below.bar(places, [_were(layer) for layer in shown], color=BEFORE, width=0.7, label="before")
+        below.bar(places, [_alive(layer) for layer in shown], color=ACCENT, width=0.7, label="after")
+        below.set_ylabel("parameters, zeros not counted")
+        below.yaxis.set_major_formatter(FuncFormatter(lambda count, _: in_short(count)))
+        below.legend(frameon=False, loc="upper left")
+        _name_places(below, [layer.name for layer in shown])
+    return figure
+
+
+def _name_places(axes: Axes, names: Sequence[str]) -> None:
+    """Names below the bars, upright; where there are too many for all, every second, third and so on."""
+    every = -(-len(names) // _LABELS)
+    axes.set_xticks(range(0, len(names), every), [_shortened(name) for name in names[::every]], rotation=90, fontsize=8)
+    axes.set_xlim(-0.8, len(names) - 0.2)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"…{name[-_LONGEST + 1 :]}"
 
 
 def weights_by_magnitude(found: Histogram) -> Figure:

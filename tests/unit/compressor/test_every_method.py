@@ -216,7 +216,7 @@ def test_the_report_is_true_when_counted_again(name: str, tmp_path: Path) -> Non
         candidate_of(build(NETWORK, seed=0).eval()), tmp_path / files.WEIGHTS, probe, torch.device("cpu")
     )
     state = measured(made, tmp_path / files.WEIGHTS, probe, torch.device("cpu"))
-    report = step_report(state, original, probe, seconds=1.0).model_copy(update={"details": notes})
+    report = step_report(state, original, original, probe, seconds=1.0).model_copy(update={"details": notes})
     # When everything is counted again from the files that were written
     again = files.read(tmp_path)
     right = sum(int((logits.argmax(1) == y).sum()) for logits, y in _answers(again, data))
@@ -229,7 +229,14 @@ def test_the_report_is_true_when_counted_again(name: str, tmp_path: Path) -> Non
     assert found.accuracy is not None
     assert (found.accuracy.value, found.accuracy.n) == (right / 40, 40)
     assert report.zeros == zeros(again.module)
-    assert report.layers == layer_reports(again.module, count_macs(again.module, again.input_shape), again.plan)
+    layers = layer_reports(again.module, count_macs(again.module, again.input_shape), again.plan)
+    assert tuple(layer.model_copy(update={"before": None}) for layer in report.layers) == layers
+    was = {layer.name: layer for layer in original.layers}
+    for layer in report.layers:
+        assert (layer.before is None) == (layer.name not in was)
+        if layer.before is not None:
+            assert layer.before.shape == was[layer.name].shape
+            assert layer.before.parameters == was[layer.name].parameters
     assert type(report).model_validate_json(report.model_dump_json()) == report
 
 

@@ -12,7 +12,7 @@ from compressor.report.plots import accuracy_against_size, points
 from compressor.report.style import svg, write_png
 from compressor.sparsity.histogram import Tally, histogram
 from contract.model import Architecture
-from contract.report import Histogram, LayerSensitivity, Notice, Sensitivity
+from contract.report import Histogram, LayerBefore, LayerSensitivity, Notice, Sensitivity
 from contract.value import Json
 
 
@@ -197,6 +197,29 @@ def test_what_a_step_has_found_out_is_drawn(document: ReportDocument) -> None:
     assert "zeros_before" not in html
     tags = read(html)
     assert (tags.wrong, tags.open) == ([], [])
+
+
+def test_layers_stand_beside_what_they_were(document: ReportDocument) -> None:
+    # Given a step behind which one layer has half of its channels, one more zeros, and one is as it was
+    first, *rest = document.steps
+    was = {layer.name: LayerBefore(**layer.model_dump(include=set(LayerBefore.model_fields))) for layer in first.layers}
+    narrower = was["layer1.0.conv1"].model_copy(update={"shape": (64, 64, 3, 3), "parameters": 36_864, "macs": 147_456})
+    denser = was["layer2.0.conv1"].model_copy(update={"zeros": 0.0})
+    was |= {"layer1.0.conv1": narrower, "layer2.0.conv1": denser}
+    beside = tuple(layer.model_copy(update={"before": was[layer.name]}) for layer in first.layers)
+    worth = {"layer1.0.conv1": [0.01, 0.2, 0.35, 0.6, 1.5]}
+    told = first.model_copy(update={"layers": beside, "details": {"importance": worth}})
+    # When the page is made
+    html = page(document.model_copy(update={"steps": (told, *rest)}))
+    # Then both shapes, counts and fractions are told, and what there was to choose from
+    assert '<code class="was">64×64×3×3</code> → <code>32×32×3×3</code>' in html
+    assert '<span class="was">36.9 k →</span> 9.22 k' in html
+    assert '<span class="was">0.0 % →</span> 22.0 %' in html
+    assert "0.01, 0.35, 1.5" in html
+    assert html.count('class="was"') == 4
+    # And a picture has a bar for every layer, under its name
+    assert "Layer by layer, before and after prune_channels" in html
+    assert all(f">{layer.name}</text>" in html for layer in first.layers)
 
 
 def test_a_histogram_counts_every_weight_once() -> None:
