@@ -21,6 +21,7 @@ from compressor.pace import Pace, Workload, stages
 from compressor.preflight import check_steps
 from compressor.report.document import ReportDocument
 from compressor.report.page import write_reports
+from compressor.rescue import rescuing
 from compressor.steps import WEIGHTS, Steps
 from compressor.stopwatch import Stopwatch
 from compressor.verify import Bench
@@ -86,14 +87,15 @@ class _Job:
             batch_size=stopwatch.batch_size,
             threads=stopwatch.threads,
         )
-        choice = Chooser(
+        chooser = Chooser(
             order=self.order,
             bench=bench,
             state_after=steps.state_after,
             progress=pace.advance,
             stop_requested=self.desk.stop_requested,
-        ).choose(last, reports)
-        return self._hand_over(choice)
+        )
+        with rescuing(steps.folder_after(len(spec.steps)), self.order.out):
+            return self._hand_over(chooser.choose(last, reports))
 
     def _probe(self) -> Probe:
         m, spec = self.materials, self.order.spec

@@ -28,6 +28,7 @@ from compressor.models import files
 from compressor.order import Desk, Order
 from compressor.pace import Pace
 from compressor.preflight import blaming
+from compressor.rescue import rescuing
 from compressor.stopwatch import Stopwatch
 from contract.report import Notice, NoticeCode, StepReport
 from contract.value import Json
@@ -104,7 +105,8 @@ class Steps:
             self.pace.finish(report.seconds)
         state = self._restored(start.position.step_index)
         while start.position.step_index < len(self.order.spec.steps):
-            state, report = self._do(state, start)
+            with rescuing(self.folder_after(start.position.step_index), self.order.out):
+                state, report = self._do(state, start)
             start = Checkpoint(Position(reports=(*start.position.reports, report)))
             # Told before it is kept: whoever goes on from the checkpoint does not tell it again.
             self.desk.step_succeeded(start.position.step_index - 1, report)
@@ -112,6 +114,10 @@ class Steps:
             if self.desk.stop_requested():
                 raise Interrupted
         return state, start.position.reports
+
+    def folder_after(self, done: int) -> Path | None:
+        """Where the candidate lies behind so many steps; none before the first."""
+        return candidate_folder(self.order.scratch, done - 1) if done else None
 
     def state_after(self, index: int) -> State:
         """The state that a step has left, measured again."""

@@ -10,6 +10,7 @@ import torch
 from compressor.compress import compress, files_left
 from compressor.context import Interrupted
 from compressor.measure.accuracy import accuracy, answers
+from compressor.measure.counting import zeros
 from compressor.models import files
 from compressor.models.architectures import build
 from compressor.order import Outcome
@@ -245,3 +246,24 @@ def test_a_failure_within_a_step_names_the_step(trained_weights: Path, tmp_path:
     # Then the failure bears the step and no trace of the machine
     assert caught.value.step_index == 1
     assert not re.search(r"/(tmp|home|work|usr)/", caught.value.detail)
+
+
+def test_what_steps_have_made_can_be_had_although_a_later_one_fails(trained_weights: Path, tmp_path: Path) -> None:
+    # Given two steps, and a third that cannot be done
+    steps = (PruneWeights(amount=0.1), PruneWeights(amount=0.3), PruneChannels(round_to=256))
+    job = order(tmp_path, trained_weights, spec(*steps))
+    # When it runs
+    with pytest.raises(UnfitModel):
+        compress(job, NotingDesk(tmp_path))
+    # Then what the second has made is left, marked, and can be loaded
+    left = files_left(job.out)
+    assert {file.filename for file in left} == {"model.safetensors", "model.json"}
+    assert all(file.partial for file in left)
+    assert zeros(files.read(job.out).module) == pytest.approx(0.3, abs=0.001)
+
+
+def test_nothing_is_left_of_a_job_whose_first_step_fails(trained_weights: Path, tmp_path: Path) -> None:
+    job = order(tmp_path, trained_weights, spec(PruneChannels(round_to=256), PruneWeights()))
+    with pytest.raises(UnfitModel):
+        compress(job, NotingDesk(tmp_path))
+    assert files_left(job.out) == ()
