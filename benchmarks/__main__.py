@@ -1,8 +1,8 @@
-"""Run all benchmarks of the service, or those that are named: `python -m benchmarks start upload`."""
+"""Measure the service and what pruning costs, or what is named of it: `python -m benchmarks start upload`."""
 
 import sys
 
-from benchmarks import acceptance, memory, overhead, start, upload
+from benchmarks import acceptance, memory, overhead, pruning_costs, start, upload
 from benchmarks.rows import PAGE, keep
 
 ALL = {
@@ -11,6 +11,7 @@ ALL = {
     "upload": upload.measure,
     "overhead": overhead.measure,
     "memory": memory.measure,
+    "pruning": pruning_costs.measure,
 }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from contract.host import cores, instruction_set, processor
 
 PAGE = Path(__file__).parent / "RESULTS.md"
-KEPT = Path(__file__).parent / "scratch" / "rows.json"
+#: Committed with the page, so that one group can be measured anew alone.
+KEPT = Path(__file__).parent / "results.json"
 
 HEAD = """# Results
 
@@ -43,7 +44,6 @@ class Row:
 
 def keep(rows: Sequence[Row]) -> None:
     """Write the page, with these rows in place of the older ones of their groups."""
-    KEPT.parent.mkdir(exist_ok=True)
     older = [Row(**row) for row in json.loads(KEPT.read_text())] if KEPT.exists() else []
     renewed = {row.group for row in rows}
     merged = sorted([row for row in older if row.group not in renewed] + list(rows), key=lambda row: row.group)

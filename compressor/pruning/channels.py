@@ -1,6 +1,5 @@
 """Networks with fewer channels: Torch-Pruning finds the dependencies and slices, what may go is ours to say."""
 
-import copy
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor.data.images import Images
 from compressor.measure.counting import evaluating
+from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
 from compressor.pruning.groups import ChannelGroup, channel_groups, head_groups, removals
 from compressor.pruning.heads import unfuse
@@ -78,13 +78,15 @@ def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> 
 
     Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`.
     """
-    return on_a_copy(
+    narrowed = on_a_copy(
         module,
         pruning.example,
-        lambda network, opaque: _narrowed(network, pruning, opaque),
+        lambda network, opaque: _narrowed(network, pruning, opaque, before=module),
         prepare=lambda network: unfuse(network, pruning.example, fixed=pruning.fixed),
         seconds=seconds,
     )
+    part(narrowed.module, module)
+    return narrowed
 
 
 def _as_it_is(network: nn.Module) -> None:
@@ -105,6 +107,8 @@ def on_a_copy(
 ) -> R:
     """Do what needs the dependencies between channels on a copy of the network, prepared and in eval mode.
 
+    The copy shares the network's numbers until it is narrowed.
+
     Raises `PruningFailed` where they cannot be found, or not in `seconds`.
     """
     try:
@@ -118,7 +122,7 @@ def _first_that_works(module: nn.Module, example: Tensor, work: Work[R], prepare
     """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
     reasons = []
     for opaque_modules in (rearranging, composite):
-        network = copy.deepcopy(module).eval().requires_grad_(True)
+        network = over_the_same_tensors(module).eval().requires_grad_(True)
         try:
             with warnings.catch_warnings():
                 # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
@@ -130,11 +134,12 @@ def _first_that_works(module: nn.Module, example: Tensor, work: Work[R], prepare
     raise PruningFailed(f"Its channels cannot be followed, as a whole ({reasons[0]}) or in parts ({reasons[1]}).")
 
 
-def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module]) -> Narrowed:
+def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module], *, before: nn.Module) -> Narrowed:
     names = {part: name for name, part in network.named_modules()}
     fixed = [part for part, name in names.items() if name in pruning.fixed]
-    before = _answer(network, pruning.example)
-    graph = trace(network, pruning.example, opaque=opaque)
+    answered: list[torch.Size] = []
+    with network.register_forward_hook(lambda *run: answered.append(run[-1].shape)):
+        graph = trace(network, pruning.example, opaque=opaque)
     shown = Shown(network, graph, pruning.seed, pruning.images)
     importance = IMPORTANCES[pruning.params.importance](shown)
     groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
@@ -145,7 +150,7 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module])
             group.remove(group.least(count))
     masks = _unmarked(network, pruning.masks)
     after = _answer(network, pruning.example)
-    if after.shape != before.shape or (before.isfinite().all() and not after.isfinite().all()):
+    if after.shape != answered[0] or (not after.isfinite().all() and _answer(before, pruning.example).isfinite().all()):
         raise ValueError("without the channels it answers in another shape, or not in numbers")
     importances = {names[group.root]: group.importances for group in groups}
     return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances)
@@ -190,8 +195,8 @@ def _answer(network: nn.Module, x: Tensor) -> Tensor:
 def _mark(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Make masked weights NaN, which no other weight is, so that they are known again after the tensors are sliced."""
     for name, mask in masks.items():
-        weight = network.get_parameter(name).data
-        weight[~mask.to(weight.device)] = torch.nan
+        parameter = network.get_parameter(name)
+        parameter.data = parameter.data.masked_fill(~mask.to(parameter.device), torch.nan)
 
 
 def _unmarked(network: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

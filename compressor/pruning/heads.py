@@ -91,6 +91,8 @@ def unfuse(network: nn.Module, example: Tensor, *, fixed: Collection[str]) -> No
 
     Attention that is named in `fixed` stays.
     """
+    if not any(isinstance(part, nn.MultiheadAttention) for part in network.modules()):
+        return
     alone = _attending_to_itself(network, example)
     for name, part in list(network.named_modules()):
         if part in alone and name not in fixed:

@@ -5,7 +5,7 @@ How what single weights are worth becomes what a channel is worth, over all the 
 gradients only, and its FPGM compares magnitudes where the paper compares filters.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,45 +59,57 @@ class Shown:
 # --- By weight
 
 
-def _over_weights(worth: Mapping[nn.Parameter, Tensor], *, normalizer: str | None = None) -> Importance:
+#: What each of a parameter's numbers is worth.
+Worth = Callable[[nn.Parameter], Tensor]
+
+
+def _over_weights(worth: Worth) -> Importance:
     """Sums of what the weights of a channel or a head are worth, mean over the layers that share it."""
-    summed = tp.importance.GroupMagnitudeImportance(p=1, normalizer=normalizer)
+    summed = tp.importance.GroupMagnitudeImportance(p=1, normalizer=None)
 
     def of_channels(group: tp.dependency.Group) -> Tensor | None:
-        with _in_place_of_weights(worth):
+        layers = [dep.target.module for dep, _ in group if isinstance(dep.target.module, nn.Module)]
+        with _in_place_of_weights({p for layer in layers for p in layer.parameters(recurse=False)}, worth):
             scores: Tensor | None = summed(group)
         return scores
 
-    def of_heads(heads: Heads) -> Tensor:
-        given, taken = heads.parts(worth[heads.given], worth[heads.taken])
-        return torch.cat([given.sum(2), taken.sum(1, keepdim=True)], dim=1).mean(1)
+    return Importance(of_channels, lambda heads: _over_parts(heads, worth))
 
-    return Importance(of_channels, of_heads)
+
+def _powers(power: int, *, normalizer: str | None = None) -> Importance:
+    """The same of |w|^power, which the library can do by itself."""
+    summed = tp.importance.GroupMagnitudeImportance(p=power, normalizer=normalizer)
+    return Importance(summed, lambda heads: _over_parts(heads, lambda p: p.detach().abs().pow(power)))
+
+
+def _over_parts(heads: Heads, worth: Worth) -> Tensor:
+    given, taken = heads.parts(worth(heads.given), worth(heads.taken))
+    return torch.cat([given.sum(2), taken.sum(1, keepdim=True)], dim=1).mean(1)
 
 
 @contextmanager
-def _in_place_of_weights(worth: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
-    kept = {parameter: parameter.data for parameter in worth}
+def _in_place_of_weights(parameters: Collection[nn.Parameter], worth: Worth) -> Iterator[None]:
+    kept = {parameter: parameter.data for parameter in parameters}
     try:
-        for parameter, tensor in worth.items():
-            parameter.data = tensor
+        for parameter in parameters:
+            parameter.data = worth(parameter)
         yield
     finally:
         for parameter, tensor in kept.items():
             parameter.data = tensor
 
 
-def _magnitude(shown: Shown) -> Importance:
-    return _over_weights({p: p.detach().abs() for p in shown.network.parameters()})
+def _magnitude(_: Shown) -> Importance:
+    return _powers(1)
 
 
-def _square(shown: Shown) -> Importance:
-    return _over_weights({p: p.detach().square() for p in shown.network.parameters()})
+def _square(_: Shown) -> Importance:
+    return _powers(2)
 
 
-def _lamp(shown: Shown) -> Importance:
+def _lamp(_: Shown) -> Importance:
     """A channel's squares over those of all channels of its group that have no less (Lee et al. 2021, equation 5)."""
-    return _over_weights({p: p.detach().square() for p in shown.network.parameters()}, normalizer="lamp")
+    return _powers(2, normalizer="lamp")
 
 
 def _taylor(shown: Shown) -> Importance:
@@ -106,7 +118,7 @@ def _taylor(shown: Shown) -> Importance:
     for x, y in shown.batches():
         for parameter, gradient in shown.gradients(x, y).items():
             total[parameter] += gradient
-    return _over_weights({p: (p.detach() * gradient).abs() for p, gradient in total.items()})
+    return _over_weights(lambda p: (p.detach() * total[p]).abs())
 
 
 def _hessian(shown: Shown) -> Importance:
@@ -117,7 +129,7 @@ def _hessian(shown: Shown) -> Importance:
             count += 1
             for parameter, gradient in shown.gradients(image, label).items():
                 total[parameter] += gradient.square()
-    return _over_weights({p: p.detach().square() * h / (2 * max(count, 1)) for p, h in total.items()})
+    return _over_weights(lambda p: p.detach().square() * total[p] / (2 * max(count, 1)))
 
 
 # --- By channel, by head

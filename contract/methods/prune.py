@@ -208,7 +208,10 @@ class PruneChannels(Params):
         description="Ratios of their own, by globs over the names of modules; the first that matches counts.",
     )
     round_to: int = Field(
-        default=8, ge=1, le=256, description="Channel counts stay multiples of this; INT8 kernels want 8."
+        default=8,
+        ge=1,
+        le=256,
+        description="Channel counts stay multiples of this; INT8 kernels want 8, float32 ones with AVX-512 16 or 32.",
     )
     rounds: int = Field(default=1, ge=1, le=32, description="In how many steps of the same size channels are removed.")
     training: Recovery | None = Field(default=None, description="How the network is trained between rounds.")

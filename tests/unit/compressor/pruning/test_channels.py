@@ -144,3 +144,16 @@ def test_a_network_that_takes_too_long_is_refused() -> None:
     # When, then: that is told
     with pytest.raises(PruningFailed, match=r"more than 0\.001 s"):
         narrow(network(*(nn.Conv2d(16, 16, 1) for _ in range(50))), pruning, seconds=0.001)
+
+
+def test_a_narrowed_network_and_the_one_it_was_made_of_share_nothing() -> None:
+    # Given a network in training, and its numbers
+    before = network(nn.BatchNorm2d(16))
+    numbers = {name: tensor.clone() for name, tensor in before.state_dict().items()}
+    # When it is narrowed, and all that is left is changed
+    after = narrowed(before)
+    with torch.no_grad():
+        for tensor in after.state_dict().values():
+            tensor.add_(1)
+    # Then the first has the numbers that it had
+    assert all(torch.equal(tensor, numbers[name]) for name, tensor in before.state_dict().items())
