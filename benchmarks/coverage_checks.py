@@ -113,7 +113,7 @@ class Trial:
         """What is left of parameters and MACs; rebuilt from its files, and written as ONNX."""
         before = self.candidate()
         parameters, macs = count_parameters(before.module), count_macs(before.module, before.input_shape).total
-        pruned = self._pruned(before)
+        pruned = prune_channels.apply(before, PruneChannels(ratio=RATIO), Context())
         self._check_rebuilt(pruned)
         return {
             "parameters_left": count_parameters(pruned.module) / parameters,
@@ -134,9 +134,6 @@ class Trial:
         return self._delivered(
             self._quantized(prune_channels.apply(self.candidate(), PruneChannels(ratio=RATIO), Context()))
         )
-
-    def _pruned(self, candidate: Candidate) -> Candidate:
-        return prune_channels.apply(candidate, PruneChannels(ratio=RATIO), Context())
 
     def _quantized(self, candidate: Candidate) -> Candidate:
         return quantize_static.apply(candidate, QuantizeStatic(), Context(calibration=self.images))

@@ -92,7 +92,10 @@ def _of_timm(name: str) -> Preprocessing:
         return Preprocessing(size=(224, 224), mean=_IMAGENET_MEAN, std=_IMAGENET_STD, crop=0.875)
     _, height, width = config.input_size
     return Preprocessing(
-        size=(height, width), mean=tuple(config.mean), std=tuple(config.std), crop=round(config.crop_pct or 1.0, 4)
+        size=(height, width),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        crop=min(1.0, round(config.crop_pct or 1.0, 4)),
     )
 
 

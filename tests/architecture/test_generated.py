@@ -59,10 +59,12 @@ def _prints(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
 
 
-def test_the_catalogue_of_architectures_covers_torchvision() -> None:
+def test_the_catalogue_of_architectures_covers_both_libraries() -> None:
     # Given the committed catalogue / When it is read
     found = architectures()
-    # Then it holds torchvision's classification networks, with what their papers say of their size
+    # Then it holds torchvision's classification networks and timm's, with what their papers say of their size
     assert sum(library == "torchvision" for library, _ in found) == 80
     assert found["torchvision", "resnet18"].parameters == 11_689_512
     assert found["torchvision", "mobilenet_v2"].macs == 300_774_272
+    assert sum(library == "timm" for library, _ in found) > 1300
+    assert found["timm", "vit_tiny_patch16_224"].parameters == 5_717_416
