@@ -50,7 +50,9 @@ and images of noise, small ones for torchvision's, go through checks in processe
 - **quantize_static**: to INT8 ONNX, which answers as the simulated network does, within 0.1 of the largest logit or as
   far as quantizing has moved that network's answers; the part of the multiply-accumulates that ONNX Runtime does in
   integers.
-- **both**: prune_channels with ratio 0.5, then quantize_static. (Of timm's, the first and the third check alone are made.)
+- **both**: prune_channels with ratio 0.5, then quantize_static.
+
+Of timm's, the first and the third check alone are made.
 
 | | passed | refused by name | failed |
 | --- | --- | --- | --- |

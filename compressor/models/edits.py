@@ -82,7 +82,8 @@ def _is_size(value: object) -> bool:
 
 
 def _sizes(module: nn.Module) -> dict[str, int]:
-    return {name: getattr(module, name) for name in SIZES if isinstance(getattr(module, name, None), int)}
+    # Only what a module carries itself: some tell the sizes of the layers within them as properties.
+    return {name: size for name, size in vars(module).items() if name in SIZES and isinstance(size, int)}
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -135,3 +135,26 @@ def test_tied_weights_are_written_once(tmp_path: Path) -> None:
     # Then the file holds it once, and the network answers the same
     assert (tmp_path / "model.safetensors").stat().st_size < 44_800_000 - 4 * 64 * 64 * 9
     assert torch.allclose(answers(read(tmp_path).module), answers(candidate.module))
+
+
+class Wrapped(nn.Module):
+    """Tells its convolution's width as its own, as blocks of timm do."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 1)
+
+    @property
+    def out_channels(self) -> int:
+        return self.conv.out_channels
+
+
+def test_a_width_that_a_module_only_tells_is_not_edited() -> None:
+    # Given a block and a narrower one
+    before, after = nn.Sequential(Wrapped(8)), nn.Sequential(Wrapped(4))
+    # When the one becomes as the other
+    edits = edits_between(before, after)
+    apply_edits(before, edits)
+    # Then it is the convolution that was edited
+    assert {edit.module for edit in edits} == {"0.conv"}
+    assert before[0].out_channels == 4
