@@ -12,6 +12,14 @@ from storage.database import Database, migrate, open_database
 from tests.servers import PostgreSQL, Redis, postgresql_package
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of a file stay together; those that share the real stack do, too."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath)
+        item.add_marker(pytest.mark.xdist_group(file.parent.name if "acceptance" in file.parts else file.stem))
+
+
 @pytest.fixture(scope="session")
 def postgresql_wheel() -> Path:
     """Where PostgreSQL is; tests that ask for it are skipped where no wheel brings one, but not in CI."""

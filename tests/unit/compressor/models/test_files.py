@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -20,7 +21,7 @@ from tests.unit.compressor.networks import named
 SMALL = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_y_400mf"]
 
 
-def answers(module: torch.nn.Module) -> torch.Tensor:
+def answers(module: nn.Module) -> torch.Tensor:
     with torch.no_grad():
         return module.eval()(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
 
@@ -72,7 +73,7 @@ def test_files_bear_no_trace_of_the_machine(tmp_path: Path) -> None:
 
 def swap_weights(folder: Path) -> None:
     other = named("squeezenet1_1")
-    torch.nn.init.normal_(other.module.get_parameter("features.0.weight"))
+    nn.init.normal_(other.module.get_parameter("features.0.weight"))
     document = (folder / "model.json").read_text()
     write(other, folder)
     (folder / "model.json").write_text(document)
@@ -112,11 +113,9 @@ def test_spoilt_files_are_refused(tmp_path: Path, spoil: Callable[[Path], object
 
 def test_edits_say_what_was_done_to_a_network() -> None:
     # Given a network of which a layer was narrowed, one removed, and one given a bias
-    before, after = (
-        torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8)) for _ in range(2)
-    )
-    after[0] = torch.nn.Conv2d(3, 4, 3, bias=True)
-    after[1] = torch.nn.Identity()
+    before, after = (nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)) for _ in range(2))
+    after[0] = nn.Conv2d(3, 4, 3, bias=True)
+    after[1] = nn.Identity()
     # When the edits between the two are found
     edits = edits_between(before, after)
     # Then they tell it, and doing them makes the one into the shape of the other
