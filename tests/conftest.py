@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those of a file stay together; those that share the real stack do, too."""
     for item in items:
         file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group(file.parent.name if "acceptance" in file.parts else file.stem))
+        item.add_marker(pytest.mark.xdist_group(file.parent.name if "acceptance" in file.parts else str(file)))
 
 
 @pytest.fixture(scope="session")
