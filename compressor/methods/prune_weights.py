@@ -12,6 +12,7 @@ from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matching_weights, weighted_modules
 from compressor.measure.quartiles import quartiles
+from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
@@ -29,6 +30,8 @@ from contract.value import Json
 
 #: Importances that need what a layer sees, so only layers whose inputs can be unfolded.
 _SEEING = frozenset({"wanda", "obs"})
+#: Images in the batch on which a GPU's kernels are timed.
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,15 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     if params.recalibrate and context.calibration is not None and params.schedule == "one_shot":
         recalibrate(pruned.module, context.calibration, device=context.device)
     _record(pruned, work, before, tuple(masks))
+    if params.n_of_m == (2, 4) and context.device.type == "cuda":
+        _time_kernels(pruned, context)
     return pruned
+
+
+def _time_kernels(pruned: Candidate, context: Context) -> None:
+    x = torch.randn(_BATCH, *pruned.input_shape, device=context.device)
+    found = semi_structured(pruned.module, pruned.masks, x)
+    context.record("semi_structured", None if found is None else found.told())
 
 
 def _chosen(module: nn.Module, params: PruneWeights) -> _Weights:
