@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from compressor.models.attention import ATTENTION
+from compressor.attention import ATTENTION
 from contract.failures import NoLayerMatches
 
 _WEIGHTED = (

@@ -14,10 +14,9 @@ from tests.servers import PostgreSQL, Redis, postgresql_package
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file stay together; those that share the real stack do, too."""
+    """Where tests run side by side, those of a file stay together, for they share what is dear to make."""
     for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group(file.parent.name if "acceptance" in file.parts else str(file)))
+        item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from torch import nn
 
+from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.models.attention import ATTENTION
 from compressor.quantization.codes import weight_codes
 from compressor.quantization.graph import capture
 from compressor.quantization.plan import QuantizationPlan

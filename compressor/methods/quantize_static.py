@@ -13,11 +13,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matches, weighted_modules
-from compressor.models.attention import ATTENTION
 from compressor.quantization.calibration import Range, extremes, middles
 from compressor.quantization.codes import activation_code, weight_codes
 from compressor.quantization.graph import capture, sites

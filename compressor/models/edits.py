@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compressor.models.attention import SelfAttention
+from compressor.attention import SelfAttention
 from contract.failures import InvalidModel
 from contract.value import Value
 

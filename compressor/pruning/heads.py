@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressor.attention import SelfAttention
 from compressor.measure.counting import evaluating
-from compressor.models.attention import SelfAttention
 
 #: The one of timm's whose width is not tied to the embedding's; others are told by it apart, and stay as they are.
 _TIMM = ("timm.layers.attention", "Attention")

@@ -43,7 +43,8 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
     assert answer.headers["location"] == job["links"]["self"]
     assert "retry-after" in answer.headers
     assert job["spec"]["steps"][0] == {
-        "method": "prune_channels", "ratio": 0.5, "macs_ratio": None, "parameters_ratio": None, "importance": "l2",
+        "method": "prune_channels", "ratio": 0.5, "macs_ratio": None, "parameters_ratio": None,
+        "latency_ratio": None, "threshold": None, "importance": "l2",
         "scope": "layer", "ratio_by_layer": {}, "round_to": 8, "rounds": 1, "training": None, "samples": 256,
         "recalibrate": True, "include": ["*"], "exclude": [],
     }  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context, Interrupted, TrainingState
 from compressor.data.images import Images
+from compressor.exports import onnx
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
 from compressor.models.files import read, write
@@ -20,6 +21,7 @@ from contract.methods.prune import PruneChannels, PruneWeights
 from contract.model import Preprocessing
 from contract.report import NoticeCode
 from contract.value import Json
+from tests.unit.compressor.networks import onnx_answers
 from tests.unit.compressor.pruning.architectures import UNLIKE, candidate, images
 
 
@@ -50,18 +52,22 @@ def test_unlike_architectures_shrink_and_can_be_rebuilt(name: str, tmp_path: Pat
     before = candidate(name, side=UNLIKE[name])
     parameters, macs = count_parameters(before.module), count_macs(before.module, before.input_shape)
 
-    # When: half of its channels are removed
-    after = pruned(before)
+    # When: channels are removed
+    after = pruned(before, PruneChannels(ratio=0.3))
 
     # Then: it is smaller and cheaper, answers with as many finite logits, and model.json rebuilds it
     x = images(2, UNLIKE[name])
     answer = answers(after.module, x)
     assert answer.shape == (2, 10)
     assert answer.isfinite().all()
-    assert count_parameters(after.module) <= 0.8 * parameters
-    assert count_macs(after.module, after.input_shape).total <= 0.9 * macs.total
+    assert count_parameters(after.module) <= 0.82 * parameters
+    assert count_macs(after.module, after.input_shape).total <= 0.92 * macs.total
     write(after, tmp_path)
     assert torch.equal(answers(read(tmp_path).module, x), answer)
+
+    # And: ONNX Runtime answers the same
+    found = onnx_answers(onnx.export(after, tmp_path / "model.onnx"), x)
+    assert torch.allclose(found, answer, rtol=0, atol=1e-3 * float(answer.abs().max()))
 
 
 def test_resnet_is_halved_in_every_layer_but_the_classifier() -> None:

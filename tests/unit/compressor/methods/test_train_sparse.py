@@ -9,11 +9,11 @@ from torch import nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.measure.accuracy import answers
-from compressor.methods import prune_weights, train_sparse
+from compressor.methods import prune_channels, prune_weights, train_sparse
 from compressor.pruning.slices import channel_slices
 from compressor.training.normalization import normalizations
 from contract.failures import UnfitModel
-from contract.methods.prune import PruneWeights
+from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.sparse import TrainSparse
 from contract.value import Json
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
@@ -67,11 +67,19 @@ def test_scales_are_driven_to_zero(learnt: nn.Module) -> None:
     assert float((scales == 0).float().mean()) > 0.2
     assert not any((p == 0).any() for n, p in sparse.module.named_parameters() if p.dim() > 1)
     assert accuracy(sparse.module) > 0.8
+    # When channels within the blocks go whose scale is small / Then just those go, and it knows the images still
+    params = PruneChannels(threshold=0.88, importance="bn_scale", round_to=1, include=("layer?.0.conv1",))
+    inner = [sparse.module.get_parameter(f"layer{n}.0.bn1.weight").detach() for n in (1, 2, 3, 4)]
+    cut = prune_channels.apply(sparse, params, Context(calibration=DATA))
+    for n, scales in zip((1, 2, 3, 4), inner, strict=True):
+        assert 0 < int((scales > 0.88).sum()) < len(scales)
+        assert torch.equal(cut.module.get_parameter(f"layer{n}.0.bn1.weight").detach(), scales[scales > 0.88])
+    assert accuracy(cut.module) > 0.8
 
 
 def test_channels_go_as_a_whole(learnt: nn.Module) -> None:
     # Given a network trained with a group lasso
-    sparse = driven(learnt, target="channels", strength=0.6)
+    sparse = driven(learnt, target="channels", strength=0.55)
     # Then some channels are zero in every tensor that they are made of, and no others have many zeros
     groups = channel_slices(sparse.module, torch.zeros(1, 3, 32, 32), fixed=())
     norms = torch.cat([group.norms() for group in groups])
@@ -81,6 +89,14 @@ def test_channels_go_as_a_whole(learnt: nn.Module) -> None:
         for one in group.slices:
             assert not one.channels()[~alive].any()
     assert accuracy(sparse.module) > 0.8
+    # When those go that are worth nothing
+    logits, left = answers(sparse.module, DATA), int((norms > 0).sum())
+    params = PruneChannels(threshold=0, importance="bn_scale", round_to=1, recalibrate=False)
+    cut = prune_channels.apply(sparse, params, Context())
+    # Then all that were zero are gone, and the answers are the same
+    assert torch.allclose(answers(cut.module, DATA), logits, atol=1e-4)
+    after = channel_slices(cut.module, torch.zeros(1, 3, 32, 32), fixed=())
+    assert sum(len(group.norms()) for group in after) == left < len(norms)
 
 
 def test_a_growing_strength_pulls_less(learnt: nn.Module) -> None:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressor.attention import SelfAttention
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
-from compressor.models.attention import SelfAttention
 from compressor.models.edits import Unfuse, apply_edits
 from compressor.models.files import read, write
 from compressor.pruning.heads import all_heads, unfuse
