@@ -62,10 +62,14 @@ def _has_children(part: nn.Module) -> bool:
 
 @contextmanager
 def _following(module: nn.Module, running: list[nn.Module]) -> Iterator[None]:
+    def leave(*_: object) -> None:
+        # What a hook gives back takes the output's place.
+        running.pop()
+
     hooks = []
     for part in module.modules():
         hooks.append(part.register_forward_pre_hook(lambda part, _: running.append(part)))
-        hooks.append(part.register_forward_hook(lambda *_: running.pop() and None, always_call=True))
+        hooks.append(part.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
