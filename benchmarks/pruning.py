@@ -52,7 +52,8 @@ HEAD = """# Pruning
 Written by `make bench-pruning` on {when} ({processor}, {isa}, {cores} cores). Networks trained on CIFAR-10 (a JPEG
 copy) at 64 pixels, {images} validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
-network given the same training (`dense-3`: three epochs). Loss in nats; KL to the original's answers.
+network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside). Loss in
+nats; KL to the original's answers.
 
 | row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | seconds |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -121,9 +122,15 @@ def original(model: str) -> Candidate:
     return read_candidate(source, SHARED / "models" / f"{MODELS[model]}.safetensors", 0)
 
 
-def context() -> Context:
-    """What a method may use here; progress goes to the terminal."""
-    return Context(train=training(), calibration=training().take(CALIBRATION_IMAGES, seed=0), progress=_tell)
+def context(start: Candidate) -> Context:
+    """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
+    teacher = copy.deepcopy(start.module).eval()
+    return Context(
+        train=training(),
+        calibration=training().take(CALIBRATION_IMAGES, seed=0),
+        teachers={"original": lambda: teacher},
+        progress=_tell,
+    )
 
 
 def _tell(fraction: float, phase: str) -> None:
@@ -135,17 +142,24 @@ def _tell(fraction: float, phase: str) -> None:
 
 def weights(**params: object) -> Callable[[Candidate], Candidate]:
     """Our prune_weights."""
-    return lambda made: prune_weights.apply(made, PruneWeights.model_validate(params), context())
+    return lambda made: prune_weights.apply(made, PruneWeights.model_validate(params), context(made))
 
 
-def recovered(make: Callable[[Candidate], Candidate]) -> Callable[[Candidate], Candidate]:
+def recovered(
+    make: Callable[[Candidate], Candidate], recipe: Mapping[str, object] = RECOVERY
+) -> Callable[[Candidate], Candidate]:
     """The same with the recovery behind it."""
-    return lambda made: fine_tune.apply(make(made), FineTune.model_validate(RECOVERY), context())
+
+    def made_and_recovered(made: Candidate) -> Candidate:
+        where = context(made)
+        return fine_tune.apply(make(made), FineTune.model_validate(recipe), where)
+
+    return made_and_recovered
 
 
 def channels(**params: object) -> Callable[[Candidate], Candidate]:
     """Our prune_channels."""
-    return lambda made: prune_channels.apply(made, PruneChannels.model_validate(params), context())
+    return lambda made: prune_channels.apply(made, PruneChannels.model_validate(params), context(made))
 
 
 def by_torch_pruning(macs_ratio: float) -> Callable[[Candidate], Candidate]:
@@ -182,6 +196,8 @@ def same(made: Candidate) -> Candidate:
     return made
 
 
+#: The same learning from the original beside the labels.
+DISTILLED = RECOVERY | {"distill_from_original": True}
 GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "training": RECOVERY}
 R18, MN3 = "resnet18", "mobilenet_v3_small"
 ROWS: Mapping[str, Row] = {
@@ -196,6 +212,9 @@ ROWS: Mapping[str, Row] = {
     "dense-3": Row(model=R18, make=recovered(same)),
     "gradual-95": Row(model=R18, make=weights(amount=0.95, **GRADUAL), reference="dense-3", margin=-1.0),
     "gradual-98": Row(model=R18, make=weights(amount=0.98, **GRADUAL), reference="dense-3"),
+    "dense-3-distilled": Row(model=R18, make=recovered(same, DISTILLED)),
+    "gradual-95-distilled": Row(model=R18, make=weights(amount=0.95, **GRADUAL | {"training": DISTILLED}),
+                                reference="dense-3-distilled", margin=-1.0),
     "2:4-3": Row(model=R18, make=recovered(weights(pattern="2:4")), reference="dense-3", margin=-0.5),
     "channels-50": Row(model=R18, make=recovered(channels(macs_ratio=0.5)), reference="dense-3", margin=-1.0),
     "torch-pruning-50": Row(model=R18, make=recovered(by_torch_pruning(0.5)), reference="dense-3"),
