@@ -12,7 +12,7 @@ from compressor.data.images import Images
 from compressor.measure.counting import evaluating
 from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
-from compressor.pruning.groups import ChannelGroup, channel_groups, head_groups, removals
+from compressor.pruning.groups import ChannelGroup, channel_groups, given_back, head_groups, removals
 from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite, rearranging
@@ -169,7 +169,8 @@ def _removed(
         return losing(target.left)
     costs = Costs(network, (pruning.example.shape[1], *pruning.example.shape[2:]), [group.uses for group in groups])
     left = costs.macs_left if target.of == "macs" else costs.parameters_left
-    return losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
+    least = losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
+    return given_back(groups, least, params, lambda removed: left(removed) <= target.left, names=names)
 
 
 def _least_ratio(left: Callable[[float], float], target: Target) -> float:

@@ -52,17 +52,22 @@ class ChannelGroup:
 
     def kept(self, wanted: float, round_to: int) -> int:
         """The positions to keep of about `wanted`, so that the channels are a multiple of `round_to`."""
-        step = self._step(round_to)
+        step = self.step(round_to)
         nearest = math.floor(wanted / step + 0.5) * step
         return min(max(nearest, step), self.size)
 
     def above(self, threshold: float, round_to: int) -> int:
         """The positions worth more than this, and so many more that the channels are a multiple of `round_to`."""
-        step = self._step(round_to)
+        step = self.step(round_to)
         return math.ceil(int((self.importances > threshold).sum()) / step) * step
 
-    def _step(self, round_to: int) -> int:
+    def step(self, round_to: int) -> int:
+        """How many positions go or stay together, so that the channels are a multiple of `round_to`."""
         return round_to // math.gcd(round_to, self.blocks)
+
+    def regret(self, removed: int, step: int) -> float:
+        """The mean score of the `step` best of so many removed positions."""
+        return float(self.scores.sort().values[removed - step : removed].mean())
 
     def least(self, count: int) -> list[int]:
         """The channels at the `count` least important positions of each block."""
@@ -191,6 +196,36 @@ def removals(
         group.size - group.kept(_its_own(group, params.ratio_by_layer, names, keep), params.round_to)
         for group, keep in zip(groups, wanted, strict=True)
     ]
+
+
+def given_back(
+    groups: Sequence[ChannelGroup],
+    removed: Sequence[int],
+    params: PruneChannels,
+    fits: Callable[[Sequence[int]], bool],
+    *,
+    names: Mapping[nn.Module, str],
+) -> list[int]:
+    """The same with every step of channels given back, the best ones first, behind which the network still fits.
+
+    Where one ratio holds for all and channels go in steps, many layers lose a step at the same ratio; between that
+    ratio and the next there is often room for some of them.
+    """
+    left = list(removed)
+    steps = [min(group.step(params.round_to), count) for group, count in zip(groups, left, strict=True)]
+    open_ = {n for n, group in enumerate(groups) if left[n] and not _has_its_own(group, params, names)}
+    while open_:
+        best = max(open_, key=lambda n: groups[n].regret(left[n], steps[n]))
+        trial = [*left[:best], left[best] - steps[best], *left[best + 1 :]]
+        if fits(trial):
+            left = trial
+        if left is not trial or left[best] < steps[best]:
+            open_.discard(best)
+    return left
+
+
+def _has_its_own(group: ChannelGroup, params: PruneChannels, names: Mapping[nn.Module, str]) -> bool:
+    return any(matches(names[group.root], include=(pattern,), exclude=()) for pattern in params.ratio_by_layer)
 
 
 def _its_own(

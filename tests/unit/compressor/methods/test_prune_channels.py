@@ -319,17 +319,28 @@ def test_a_target_is_met_to_one_percent_and_not_exceeded(name: str, target: str,
     assert notes.details["parameters_left"] == left["parameters_ratio"]
 
 
-def test_in_steps_of_eight_the_closest_below_is_taken() -> None:
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit_b_32"])
+def test_in_steps_of_eight_what_there_is_room_for_is_given_back(name: str, scope: str) -> None:
     # Given a target that multiples of 8 do not meet
-    before = candidate("resnet18")
+    before = candidate(name)
     macs = count_macs(before.module, before.input_shape).total
     # When channels go in steps of 8
-    after = pruned(before, PruneChannels(macs_ratio=0.5))
-    # Then no more is left, but less only by what a step of one group is
-    left = count_macs(after.module, after.input_shape).total / macs
-    assert 0.42 <= left <= 0.5
-    widths = {part.out_channels for part in after.module.modules() if isinstance(part, nn.Conv2d)}
-    assert all(width % 8 == 0 for width in widths)
+    after = pruned(before, PruneChannels.model_validate({"macs_ratio": 0.5, "scope": scope}))
+    # Then no more is left, and hardly less
+    assert 0.495 <= count_macs(after.module, after.input_shape).total / macs <= 0.5
+    convolutions = [part for part in after.module.modules() if isinstance(part, nn.Conv2d)]
+    assert all(part.out_channels % 8 == 0 for part in convolutions)
+
+
+def test_what_has_a_ratio_of_its_own_gets_nothing_back() -> None:
+    # Given a target, and a layer that shall lose three quarters / When there is room
+    params = PruneChannels(macs_ratio=0.9, ratio_by_layer={"layer4.0.conv1": 0.75})
+    after = pruned(candidate("resnet18"), params)
+    # Then the others have it
+    layer = after.module.get_submodule("layer4.0.conv1")
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.out_channels == 128
 
 
 def test_a_target_that_cannot_be_met_tells_how_far_it_goes() -> None:
