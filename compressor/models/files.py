@@ -130,8 +130,10 @@ def _read_document(path: Path) -> Document:
         raw = json.loads(path.read_bytes())
         if not isinstance(raw, dict) or raw.get("format") != "modelpress" or raw.get("version") != VERSION:
             raise InvalidModel(f"{path.name} is not of a format that this version reads.")
+        if raw.get("edits_version", 0) > edits.VERSION:
+            raise InvalidModel(f"{path.name} was written by a newer version of modelpress, which knows more edits.")
         return Document.model_validate(raw)
-    except (ValueError, ValidationError, OSError) as error:
+    except (ValueError, TypeError, ValidationError, OSError) as error:
         raise InvalidModel(f"{path.name} cannot be read.") from error
 
 

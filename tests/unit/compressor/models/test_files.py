@@ -136,6 +136,18 @@ def test_tied_weights_are_written_once(tmp_path: Path) -> None:
     assert torch.allclose(answers(read(tmp_path).module), answers(candidate.module))
 
 
+def test_a_file_of_a_newer_version_is_named_as_such(tmp_path: Path) -> None:
+    # Given a description with edits that only a later version knows
+    write(named("squeezenet1_1"), tmp_path)
+    document = json.loads((tmp_path / "model.json").read_text())
+    document["edits_version"] += 1
+    document["edits"] = [{"op": "fold", "module": "classifier"}]
+    (tmp_path / "model.json").write_text(json.dumps(document))
+    # When it is read / Then that is the reason
+    with pytest.raises(InvalidModel, match="newer version"):
+        read(tmp_path)
+
+
 class Wrapped(nn.Module):
     """Tells its convolution's width as its own, as blocks of timm do."""
 
