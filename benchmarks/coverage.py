@@ -72,10 +72,9 @@ class Row(Value):
     name: str
     findings: tuple[Finding, ...]
 
-    def finding(self, check: Check) -> Finding:
-        """How the check went; failed where its process ended before it."""
-        missing = Finding(check=check, outcome="failed", detail="the process ended before this")
-        return next((finding for finding in self.findings if finding.check == check), missing)
+    def finding(self, check: Check) -> Finding | None:
+        """How the check went; none where it was not made, be it that its process ended before."""
+        return next((finding for finding in self.findings if finding.check == check), None)
 
 
 def tried(name: str, checks: Sequence[Check], *, seconds: float) -> Row:
@@ -139,21 +138,27 @@ def page(rows: list[Row]) -> str:
     return head + ("\n## Reasons\n\n" + "\n".join(reasons) + "\n" if reasons else "")
 
 
-def _is_pruned(finding: Finding) -> bool:
-    return finding.outcome == "passed" and finding.figures["parameters_left"] <= 1 - _LEAST_REDUCTION
+def _is_pruned(finding: Finding | None) -> bool:
+    return (
+        finding is not None
+        and finding.outcome == "passed"
+        and finding.figures["parameters_left"] <= 1 - _LEAST_REDUCTION
+    )
 
 
 def _summary(check: Check, rows: list[Row]) -> str:
-    outcomes = [row.finding(check).outcome for row in rows if check in wanted(row.name)]
+    outcomes = [finding.outcome for row in rows if (finding := row.finding(check)) is not None]
     return f"| {check} | " + " | ".join(str(outcomes.count(o)) for o in ("passed", "refused", "failed")) + " |"
 
 
 def _line(row: Row) -> str:
-    cells = (_cell(row.finding(check)) if check in wanted(row.name) else "" for check in CHECKS)
+    cells = (_cell(row.finding(check)) for check in CHECKS)
     return f"| {row.name} | " + " | ".join(cells) + " |"
 
 
-def _cell(finding: Finding) -> str:
+def _cell(finding: Finding | None) -> str:
+    if finding is None:
+        return ""
     if finding.outcome != "passed":
         return f"**{finding.outcome}**"
     match finding.check, finding.figures:
