@@ -2,8 +2,12 @@
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+#: The interpreter swallows what is raised in destructors and in callbacks of its collector, so it is said again.
+_AGAIN_SECONDS = 0.1
 
 
 class TimeLimitExceeded(Exception):
@@ -20,16 +24,23 @@ def time_limit(seconds: float) -> Iterator[None]:
     target, lock, over = threading.get_ident(), threading.Lock(), False
 
     def stop() -> None:
-        with lock:
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), ctypes.py_object(TimeLimitExceeded))
+        while not over:
+            with lock:
+                if not over:
+                    _raise_in(target)
+            time.sleep(_AGAIN_SECONDS)
 
     timer = threading.Timer(seconds, stop)
     timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         yield
     finally:
+        # First of all, and by itself: whatever arrives from here on is the last.
+        over = True
         with lock:
-            over = True
-        timer.cancel()
+            timer.cancel()
+
+
+def _raise_in(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimitExceeded))

@@ -50,3 +50,16 @@ def test_what_is_done_in_time_is_left_alone() -> None:
 
     # Then: nothing happens
     assert done == 499500
+
+
+def test_it_is_said_again_where_it_was_swallowed() -> None:
+    # Given: code that swallows the first, as the interpreter does in destructors
+    def swallow() -> None:
+        try:
+            spin()
+        except TimeLimitExceeded:
+            spin()
+
+    # When, then: it ends all the same
+    with pytest.raises(TimeLimitExceeded), time_limit(0.05):
+        swallow()
