@@ -97,27 +97,21 @@ def _done(way: str) -> dict[str, float]:
 def _costs() -> list[Row]:
     turns = [(_done("ours"), _done("torch-pruning")) for _ in range(TURNS)]
     ours, theirs = ({key: median(turn[i][key] for turn in turns) for key in turns[0][i]} for i in (0, 1))
-    seconds, memory = ours["seconds"] / theirs["seconds"], ours["bytes"] / theirs["bytes"]
-    what = "prune_channels of ResNet-50 at 224 pixels, ratio 0.5, MACs counted before and behind"
-    beside = "by Torch-Pruning called directly"
     return [
-        Row(
-            group="6 pruning",
-            what=f"{what}: time",
-            measured=f"{ours['seconds']:.2f} s",
-            beside=f"{theirs['seconds']:.2f} s {beside} ({seconds:.2f}x)",
-            aim=f"<= {TIME_AIM}x",
-            met=seconds <= TIME_AIM,
-        ),
-        Row(
-            group="6 pruning",
-            what=f"{what}: peak memory of the process",
-            measured=f"{ours['bytes'] / 2**20:.0f} MiB",
-            beside=f"{theirs['bytes'] / 2**20:.0f} MiB {beside} ({memory:.2f}x)",
-            aim=f"<= {MEMORY_AIM}x",
-            met=memory <= MEMORY_AIM,
-        ),
+        _beside("time", ours["seconds"], theirs["seconds"], "{:.2f} s", TIME_AIM),
+        _beside("peak memory of the process", ours["bytes"] / 2**20, theirs["bytes"] / 2**20, "{:.0f} MiB", MEMORY_AIM),
     ]
+
+
+def _beside(what: str, ours: float, theirs: float, unit: str, aim: float) -> Row:
+    return Row(
+        group="6 pruning",
+        what=f"prune_channels of ResNet-50 at 224 pixels, ratio 0.5, MACs counted before and behind: {what}",
+        measured=unit.format(ours),
+        beside=f"{unit.format(theirs)} by Torch-Pruning called directly ({ours / theirs:.2f}x)",
+        aim=f"<= {aim}x",
+        met=ours / theirs <= aim,
+    )
 
 
 # --- Latency

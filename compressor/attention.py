@@ -24,11 +24,17 @@ class SelfAttention(nn.Module):
         self.register_parameter("in_proj_bias", bias)
         self.out_proj = out_proj
 
+    @staticmethod
+    def can_be(attention: nn.MultiheadAttention) -> bool:
+        """Whether torch's attention has nothing that this one lacks."""
+        plain = attention._qkv_same_embed_dim and attention.bias_k is None and not attention.add_zero_attn
+        return plain and attention.batch_first
+
     @classmethod
     def of(cls, attention: nn.MultiheadAttention) -> Self:
         """The same attention, over the same parameters. Raises `ValueError` where it is more than self-attention."""
-        if not attention._qkv_same_embed_dim or attention.bias_k is not None or attention.add_zero_attn:
-            raise ValueError("keys and values have projections or entries of their own")
+        if not cls.can_be(attention):
+            raise ValueError("keys and values have projections or entries of their own, or batches come second")
         made = cls(
             num_heads=attention.num_heads,
             head_dim=attention.head_dim,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.measure.accuracy import accuracy, answers_to, loss, paired_drop
-from compressor.measure.counting import Macs, count_macs, count_nonzero, count_parameters, layer_reports, zeros
+from compressor.measure.counting import count_macs, count_nonzero, count_parameters, layer_reports, zeros
 from compressor.measure.fidelity import fidelity
 from compressor.measure.probe import Probe
 from compressor.quantization.simulate import simulated
@@ -22,7 +22,6 @@ class State:
 
     candidate: Candidate
     measurement: Measurement
-    macs: Macs
     #: Its answers to the probe, shape (inputs, classes).
     logits: Tensor
     layers: tuple[LayerReport, ...]
@@ -40,7 +39,7 @@ def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.de
         macs=macs.total,
         size_bytes=weights.stat().st_size,
     )
-    return State(candidate, found, macs, logits, layer_reports(candidate.module, macs, candidate.plan))
+    return State(candidate, found, logits, layer_reports(candidate.module, macs, candidate.plan))
 
 
 def step_report(state: State, before: State, original: State, probe: Probe, *, seconds: float) -> StepReport:

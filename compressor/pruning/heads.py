@@ -74,9 +74,7 @@ def all_heads(network: nn.Module) -> Iterator[Heads]:
     """The heads of every attention that can do with fewer."""
     for part in network.modules():
         if isinstance(part, SelfAttention):
-            yield Heads(
-                part, part.num_heads, part.head_dim, part, "in_proj_weight", "in_proj_bias", part.out_proj
-            )  # fmt: skip
+            yield Heads(part, part.num_heads, part.head_dim, part, "in_proj_weight", "in_proj_bias", part.out_proj)
         elif (type(part).__module__, type(part).__name__) == _TIMM and _is_plain(part):
             yield Heads(part, int(part.num_heads), int(part.head_dim), part.qkv, "weight", "bias", part.proj)  # type: ignore[arg-type]
 
@@ -108,7 +106,8 @@ def _attending_to_itself(network: nn.Module, example: Tensor) -> set[nn.Module]:
 
     with evaluating(network), _seeing(network, see):
         network(example)
-    return {part for part, plain in found.items() if plain and isinstance(part, nn.MultiheadAttention) and _can(part)}
+    attentions = (part for part, plain in found.items() if plain and isinstance(part, nn.MultiheadAttention))
+    return {part for part in attentions if SelfAttention.can_be(part)}
 
 
 @contextmanager
@@ -126,7 +125,3 @@ def _is_plain_call(args: Sequence[object], kwargs: dict[str, object]) -> bool:
     """Whether queries, keys and values are one sequence, without masks, and nobody asks for the weights."""
     same = len(args) == 3 and args[0] is args[1] is args[2]
     return same and kwargs == {"need_weights": False}
-
-
-def _can(part: nn.MultiheadAttention) -> bool:
-    return part.batch_first and part._qkv_same_embed_dim and part.bias_k is None and not part.add_zero_attn
