@@ -192,9 +192,10 @@ def removals(
     Raises `UnfitModel` where nothing of a layer is above it.
     """
     wanted = _wanted(groups, params, ratio) if params.threshold is None else _above(groups, params, names)
+    own = [_own_ratio(group, params, names) for group in groups]
     return [
-        group.size - group.kept(_its_own(group, params.ratio_by_layer, names, keep), params.round_to)
-        for group, keep in zip(groups, wanted, strict=True)
+        group.size - group.kept(keep if its is None else (1 - its) * group.size, params.round_to)
+        for group, keep, its in zip(groups, wanted, own, strict=True)
     ]
 
 
@@ -213,7 +214,7 @@ def given_back(
     """
     left = list(removed)
     steps = [min(group.step(params.round_to), count) for group, count in zip(groups, left, strict=True)]
-    open_ = {n for n, group in enumerate(groups) if left[n] and not _has_its_own(group, params, names)}
+    open_ = {n for n, group in enumerate(groups) if left[n] and _own_ratio(group, params, names) is None}
     while open_:
         best = max(open_, key=lambda n: groups[n].regret(left[n], steps[n]))
         trial = [*left[:best], left[best] - steps[best], *left[best + 1 :]]
@@ -224,17 +225,10 @@ def given_back(
     return left
 
 
-def _has_its_own(group: ChannelGroup, params: PruneChannels, names: Mapping[nn.Module, str]) -> bool:
-    return any(matches(names[group.root], include=(pattern,), exclude=()) for pattern in params.ratio_by_layer)
-
-
-def _its_own(
-    group: ChannelGroup, ratios: Mapping[str, float], names: Mapping[nn.Module, str], otherwise: float
-) -> float:
-    """How many positions are kept by the first glob that means the group's layer."""
-    name = names[group.root]
-    found = (ratio for pattern, ratio in ratios.items() if matches(name, include=(pattern,), exclude=()))
-    return next(((1 - ratio) * group.size for ratio in found), otherwise)
+def _own_ratio(group: ChannelGroup, params: PruneChannels, names: Mapping[nn.Module, str]) -> float | None:
+    """The ratio of the first glob that means the group's layer; none where the step's holds for it."""
+    name, ratios = names[group.root], params.ratio_by_layer.items()
+    return next((ratio for pattern, ratio in ratios if matches(name, include=(pattern,), exclude=())), None)
 
 
 def _wanted(groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float) -> list[float]:
