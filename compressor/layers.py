@@ -1,13 +1,16 @@
 """The layers of a network: which modules have weights that methods work on, and which of them patterns mean."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from torch import nn
 
 from compressor.attention import ATTENTION
 from contract.failures import NoLayerMatches
+
+T = TypeVar("T")
 
 _WEIGHTED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
@@ -46,6 +49,11 @@ def matches(name: str, *, include: Sequence[str], exclude: Sequence[str]) -> boo
         return any(fnmatchcase(name, p) or fnmatchcase(name, f"{p}.*") for p in patterns)
 
     return among(include) and not among(exclude)
+
+
+def first_meant(name: str, by_pattern: Mapping[str, T]) -> T | None:
+    """What stands by the first pattern that means the module of this name."""
+    return next((value for p, value in by_pattern.items() if matches(name, include=(p,), exclude=())), None)
 
 
 def matching(names: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:

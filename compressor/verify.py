@@ -158,7 +158,7 @@ def _check_integers(delivery: Delivery) -> float | None:
             raise ArtifactMismatch(f"{delivery.main.name} does not hold the integers that it is said to hold.")
         return None
     fraction = int8_macs_fraction(delivery.main)
-    if (plan.activations or plan.dynamic) and fraction == 0:
+    if plan.rounds_activations and fraction == 0:
         raise ArtifactMismatch(
             f"{delivery.main.name} is said to compute in integers, and computes none of its MACs so."
         )
@@ -172,7 +172,7 @@ def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:
 
 def _unquantized(delivery: Delivery, probe: Probe) -> Tensor | None:
     """What the candidate answers to noise before its activations are quantized; none where there are images."""
-    if probe.images is not None or delivery.candidate.plan.empty:
+    if probe.images is not None or not delivery.candidate.plan.rounds_activations:
         return None
     return answers_to(probe.batches(), delivery.candidate.module)
 
@@ -186,7 +186,7 @@ def check_answers(delivery: Delivery, reference: Tensor, found: Tensor, *, unqua
     name = delivery.main.name
     if found.shape != reference.shape:
         raise ArtifactMismatch(f"{name} answers with shape {tuple(found.shape)}, not {tuple(reference.shape)}.")
-    if delivery.candidate.plan.empty:
+    if not delivery.candidate.plan.rounds_activations:
         _check_float32(name, reference, found)
     elif unquantized is not None:
         moved = max_difference(reference, unquantized) / max(float(reference.abs().max()), 1e-12)

@@ -149,6 +149,7 @@ NoticeCode = Literal[
     "little_to_quantize",
     "few_calibration_images",
     "layers_left_alone",
+    "low_bit_is_storage_only",
 ]
 
 

@@ -17,9 +17,10 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.exports import onnx_zip
+from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
 from compressor.quantization.graph import exported
-from compressor.quantization.simulate import simulated
+from compressor.quantization.simulate import deployed
 from contract.failures import ExportFailed
 
 #: The newest opset whose every operator ONNX Runtime has CPU kernels and fusions for; Gelu is one operator since 20.
@@ -36,8 +37,9 @@ def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned",
     The file takes `image` (batch, C, H, W), gives `logits` (batch, classes) and bears the preprocessing and the class
     names in its metadata. The same candidate gives the same bytes. Returns where the file is; raises ExportFailed.
     """
-    module = candidate.module if precision == "float32" else simulated(candidate)
+    module = candidate.module if precision == "float32" else deployed(candidate)
     model = _translated(module, candidate.input_shape)
+    widen(model)
     _strip(model)
     _describe(model, candidate)
     if _bytes_of_weights(model) < LARGEST_MESSAGE:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
 
+from compressor.exports.onnx_levels import DECODE
 from compressor.quantization.operators import SIXTH
 
 #: A value in the graph that is being written; onnxscript calls its own class so.
@@ -16,17 +17,18 @@ Value = Any
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What writes each of our operators, for `torch.onnx.export(custom_translation_table=...)`."""
-    ours = torch.ops.modelpress
+    operators = torch.ops.modelpress
     return {
-        ours.quantize.default: _quantize,
-        ours.convolution.default: _convolution,
-        ours.linear.default: _linear,
-        ours.dynamic_linear.default: _dynamic_linear,
-        ours.add.default: _add,
-        ours.multiply.default: _multiply,
-        ours.hard_sigmoid.default: _hard_sigmoid,
-        ours.average.default: _average,
-        ours.dequantize.default: _dequantize,
+        operators.quantize.default: _quantize,
+        operators.convolution.default: _convolution,
+        operators.linear.default: _linear,
+        operators.dynamic_linear.default: _dynamic_linear,
+        operators.add.default: _add,
+        operators.multiply.default: _multiply,
+        operators.hard_sigmoid.default: _hard_sigmoid,
+        operators.average.default: _average,
+        operators.dequantize.default: _dequantize,
+        operators.decode.default: _decode,
     }
 
 
@@ -125,3 +127,7 @@ def _hard_sigmoid(x: Value, x_scale: float, x_zero_point: int) -> Value:
 def _average(x: Value, x_scale: float, scale: float, zero_point: int) -> Value:
     del x_scale  # It stands on the DequantizeLinear of the input.
     return _quantize(op.GlobalAveragePool(x), scale, zero_point)
+
+
+def _decode(codes: Value, levels: Value, scale: Value | None, zero: Value | None, shape: Sequence[int]) -> Value:
+    return DECODE(codes, levels, scale, zero, shape=list(shape))

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.inputs import sees
 from compressor.layers import matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import agreement
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.importance import IMPORTANCES, Look
-from compressor.sparsity.inputs import sees
 from compressor.training.objectives import kl_divergence
 from contract.failures import MissingData, UnfitModel
 from contract.methods.prune import PruneWeights

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.inputs import sees
 from compressor.layers import matching_weights, weighted_modules
 from compressor.measure.quartiles import quartiles
 from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
-from compressor.sparsity.inputs import sees
 from compressor.sparsity.schedules import gradual, iterative
 from compressor.sparsity.surgery import operate
-from compressor.training.normalization import recalibrate
+from compressor.training.normalization import moments, shift
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
 from compressor.training.state import AfterUpdate, Run
@@ -57,11 +57,13 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     candidate.module.to(context.device)
     work = _Work(candidate, params, context, _chosen(candidate.module, params))
     before = Tally.of(work.chosen.weights)
+    recalibrated = context.calibration if params.recalibrate and params.schedule == "one_shot" else None
+    given = moments(candidate.module, recalibrated, device=context.device) if recalibrated else {}
     masks = work.masks()
     pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
     pruned.apply_masks()
-    if params.recalibrate and context.calibration is not None and params.schedule == "one_shot":
-        recalibrate(pruned.module, context.calibration, device=context.device)
+    if recalibrated:
+        shift(pruned.module, recalibrated, given, device=context.device)
     _record(pruned, work, before, tuple(masks))
     if params.n_of_m == (2, 4) and context.device.type == "cuda":
         _time_kernels(pruned, context)

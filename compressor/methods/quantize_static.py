@@ -21,7 +21,8 @@ from compressor.layers import matches, weighted_modules
 from compressor.quantization.calibration import Range, extremes, middles
 from compressor.quantization.codes import activation_code, weight_codes
 from compressor.quantization.graph import capture, sites
-from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import ActivationCode, QuantizationPlan
 from compressor.quantization.processor import weight_bits
 from compressor.quantization.products import coded, natural_range
 from compressor.quantization.selection import check, replace_weights, report, selected
@@ -47,7 +48,7 @@ def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Can
     graph = capture(candidate.module, candidate.input_shape)
     chosen = selected(candidate, graph, params, kinds=_KINDS)
     names = dict.fromkeys(product.parameter for product in chosen)
-    static = (frozenset(candidate.plan.weights) - candidate.plan.dynamic) | frozenset(names)
+    static = (frozenset(candidate.plan.integers) - candidate.plan.dynamic) | frozenset(names)
     activations = _measured(graph, static, params, context)
     bits = weight_bits()
     codes = {

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.models import edits
 from compressor.models.architectures import build_hollow
+from compressor.models.digits import DigitLayout, from_digits, packed_codes
 from compressor.models.edits import Edit, apply_edits
 from compressor.models.sparse import SparseLayout, from_bits, packed, to_bits, unpacked
 from compressor.models.weights import read_safetensors
-from compressor.quantization.plan import PlanDocument, QuantizationPlan, restored
+from compressor.quantization.plan import CODES, PlanDocument, QuantizationPlan, restored
 from compressor.quantization.simulate import simulated
 from contract.failures import InvalidModel
 from contract.model import Architecture, Preprocessing
 from contract.value import Value
 
 #: Raised when older readers would misread what is written.
-VERSION = 1
+VERSION = 2
 WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
 _MASK = "#mask"
 #: Rebuilt answers may differ by this part of the largest logit, since another machine may add in another order.
@@ -56,6 +57,8 @@ class Document(Value):
     plan: PlanDocument = PlanDocument()
     #: Tensors of which only what is not zero is stored, by name.
     sparse: dict[str, SparseLayout] = Field(default_factory=dict)
+    #: Codes that are packed closer than one to a byte, by the name under which they are stored.
+    digits: dict[str, DigitLayout] = Field(default_factory=dict)
     #: Names that share the tensor of another name.
     tied: dict[str, str] = Field(default_factory=dict)
     probe: Probe
@@ -69,9 +72,11 @@ def write(candidate: Candidate, folder: Path) -> None:
     masks = {name: _layout(state[name], mask) for name, mask in candidate.masks.items()}
     bits = {n + _MASK: to_bits(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
     left = {n: t.detach().cpu() for n, t in state.items() if n not in tied and n not in candidate.plan.weights}
-    numbers = left | {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
-    stored, sparse = packed(numbers)
-    tensors = stored | bits
+    planned = {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
+    codes = {name: tensor for name, tensor in planned.items() if name.endswith(CODES)}
+    stored, sparse = packed({n: t for n, t in (left | planned).items() if n not in codes})
+    short, sparse_codes, digits = packed_codes(codes)
+    tensors = stored | short | bits
     save_file({name: tensors[name].clone().contiguous() for name in sorted(tensors)}, folder / WEIGHTS)
     document = Document(
         architecture=candidate.architecture,
@@ -83,7 +88,8 @@ def write(candidate: Candidate, folder: Path) -> None:
         masks=masks,
         plan=candidate.plan.document(),
         tied=tied,
-        sparse=sparse,
+        sparse=sparse | sparse_codes,
+        digits=digits,
         probe=Probe(logits=_probed(simulated(candidate), candidate.input_shape, seed=0)),
     )
     (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n")
@@ -97,11 +103,12 @@ def read(folder: Path) -> Candidate:
     """
     document = _read_document(folder / DOCUMENT)
     try:
-        tensors = unpacked(read_safetensors(folder / WEIGHTS), document.sparse)
+        stored = from_digits(read_safetensors(folder / WEIGHTS), document.digits)
+        tensors = unpacked(stored, document.sparse)
         plan = restored(document.plan, tensors)
         state = _state(document, tensors, plan)
         masks = {name: _mask(state[name], tensors, name, layout) for name, layout in document.masks.items()}
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError) as error:
         raise InvalidModel(f"{WEIGHTS} lacks what {DOCUMENT} speaks of.") from error
     candidate = Candidate(
         module=_rebuilt(document, state).eval(),
@@ -195,6 +202,6 @@ def _check_probe(candidate: Candidate, probe: Probe) -> None:
     found = torch.tensor(_probed(simulated(candidate), candidate.input_shape, seed=probe.seed))
     kept = torch.tensor(probe.logits)
     # Rounding to codes turns the least difference into a step of one code, so integers get room for a few.
-    tolerance = _TOLERANCE if candidate.plan.empty else 0.05
+    tolerance = 0.05 if candidate.plan.rounds_activations else _TOLERANCE
     if found.shape != kept.shape or float((found - kept).abs().max()) > tolerance * max(1e-6, float(kept.abs().max())):
         raise InvalidModel("The rebuilt network answers otherwise than the one that was written.")

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from compressor.quantization.plan import ActivationCode, WeightCodes
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import ActivationCode
 
 _TOP = 255
 #: The scale of a channel without a weight: small, so that the bias, which is coded in its units, stays exact.

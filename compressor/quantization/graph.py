@@ -143,6 +143,18 @@ def tensor(module: GraphModule, node: object) -> Tensor | None:
     return value
 
 
+def constant(module: GraphModule, name: str, value: Tensor, *, before: Node) -> Node:
+    """A node that reads `value`, which the graph keeps as a buffer of this name or one like it."""
+    name = free = name.replace(".", "_")
+    count = 0
+    while hasattr(module, free):
+        count += 1
+        free = f"{name}_{count}"
+    module.register_buffer(free, value)
+    with module.graph.inserting_before(before):
+        return module.graph.get_attr(free)
+
+
 def only_user(node: Node) -> Node | None:
     """The one operator that reads this activation; null where there are more."""
     users: Iterator[Node] = iter(node.users)

@@ -9,6 +9,7 @@ Each operator becomes the QuantizeLinear / DequantizeLinear pattern that the run
 (`compressor.exports.onnx_operators`).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -174,6 +175,20 @@ def dequantize(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
     return codes.to(torch.float32) * scale.reshape(shape)
 
 
+@custom_op("modelpress::decode", mutates_args=())
+def decode(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | None, shape: Sequence[int]) -> Tensor:
+    """The float32 weight of this shape that codes of levels mean.
+
+    `codes` is uint8 (channels, groups, columns), the last group filled up; `scale` and `zero` (channels, groups, 1).
+    """
+    values = levels[codes.long()]
+    if zero is not None:
+        values = values - zero
+    if scale is not None:
+        values = values * scale
+    return values.flatten(1)[:, : math.prod(shape[1:])].reshape(list(shape)).clone()
+
+
 @quantize.register_fake
 def _(x: Tensor, scale: float, zero_point: int) -> Tensor:
     return torch.empty_like(x)
@@ -247,3 +262,8 @@ def _(x: Tensor, x_scale: float, scale: float, zero_point: int) -> Tensor:
 @dequantize.register_fake
 def _(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
     return codes.new_empty(codes.shape, dtype=torch.float32)
+
+
+@decode.register_fake
+def _(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | None, shape: Sequence[int]) -> Tensor:
+    return codes.new_empty(list(shape), dtype=torch.float32)

@@ -2,37 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.levels import LevelCodes, levels_of
+from contract.methods.low_bit import Scheme
 from contract.value import Value
 
 #: Ends of the names under which the tensors of a weight's codes are stored.
-CODES, SCALE = "#codes", "#scale"
-
-
-@dataclass(frozen=True, eq=False)
-class WeightCodes:
-    """A weight as integers: `weight = codes * scale`, symmetric, so that a zero stays exactly zero."""
-
-    #: int8, of the weight's shape.
-    codes: Tensor
-    #: float32; one for each slice along `axis`, or a single one of shape (1,).
-    scale: Tensor
-    #: The output channels' axis; null where one scale serves the whole tensor.
-    axis: int | None = 0
-    #: The codes lie within [-2**(bits - 1), 2**(bits - 1) - 1].
-    bits: int = 8
-
-    def dequantized(self) -> Tensor:
-        """The float32 weight that the codes mean."""
-        shape = [1] * self.codes.dim()
-        if self.axis is not None:
-            shape[self.axis] = -1
-        return self.codes.to(torch.float32) * self.scale.reshape(shape)
+CODES, SCALE, ZERO, LEVELS = "#codes", "#scale", "#zero", "#levels"
 
 
 class ActivationCode(Value):
@@ -43,30 +23,41 @@ class ActivationCode(Value):
 
 
 class WeightLayout(Value):
-    """What must be known beside the tensors to read a weight's codes."""
+    """What must be known beside the tensors to read a weight's integers."""
 
     axis: int | None
     bits: int
+
+
+class LevelLayout(Value):
+    """What must be known beside the tensors to read codes of levels."""
+
+    scheme: Scheme
+    bits: int
+    group: int | None
+    #: Whether pruned weights have put a zero among the scheme's levels.
+    pruned: bool
 
 
 class PlanDocument(Value):
     """A plan without its tensors, as it is written in model.json."""
 
     weights: dict[str, WeightLayout] = Field(default_factory=dict)
+    levels: dict[str, LevelLayout] = Field(default_factory=dict)
     activations: dict[str, ActivationCode] = Field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizationPlan:
-    """Which numbers become integers, and how.
+    """Which numbers become codes, and how.
 
     The module's parameters named in `weights` hold exactly the dequantized codes, so a file needs to store the codes
-    alone. Everything that a plan means is computed by `compressor.quantization.simulate.simulated`.
+    alone. What a plan means for activations is computed by `compressor.quantization.simulate.simulated`.
     """
 
     #: By parameter name, such as `layer1.0.conv1.weight`.
-    weights: Mapping[str, WeightCodes] = field(default_factory=dict)
+    weights: Mapping[str, WeightCodes | LevelCodes] = field(default_factory=dict)
     #: By site: the place in the network's graph that makes the activation, such as `layer1.0.conv1/conv2d`.
     activations: Mapping[str, ActivationCode] = field(default_factory=dict)
     #: Names of those parameters of `weights` whose layer quantizes its input as it comes.
@@ -78,39 +69,81 @@ class QuantizationPlan:
         return not self.weights
 
     @property
+    def rounds_activations(self) -> bool:
+        """Whether anything but weights is quantized, so that answers come in steps."""
+        return bool(self.activations or self.dynamic)
+
+    @property
     def layers(self) -> frozenset[str]:
         """Names of the modules whose weights have codes."""
         return frozenset(name.rpartition(".")[0] for name in self.weights)
+
+    @property
+    def integers(self) -> Mapping[str, WeightCodes]:
+        """Those weights that integer kernels can multiply."""
+        found = {n: w if isinstance(w, WeightCodes) else w.integers for n, w in self.weights.items()}
+        return {name: weight for name, weight in found.items() if weight is not None}
+
+    @property
+    def static(self) -> frozenset[str]:
+        """Names of those that integer kernels multiply with activations whose ranges were measured."""
+        return frozenset(self.integers) - self.dynamic if self.activations else frozenset()
 
     def bits(self, parameter: str) -> int:
         """Bits of a stored number of this parameter."""
         return self.weights[parameter].bits if parameter in self.weights else 32
 
-    @property
-    def scheme(self) -> Literal["float32", "dynamic", "static"]:
-        """What the plan as a whole does with activations."""
-        if self.empty:
-            return "float32"
-        return "static" if self.activations else "dynamic"
-
     def document(self) -> PlanDocument:
         """The part of the plan that is written as JSON."""
+        ordered = sorted(self.weights.items())
         return PlanDocument(
-            weights={name: WeightLayout(axis=w.axis, bits=w.bits) for name, w in sorted(self.weights.items())},
+            weights={n: WeightLayout(axis=w.axis, bits=w.bits) for n, w in ordered if isinstance(w, WeightCodes)},
+            levels={n: _layout(w) for n, w in ordered if isinstance(w, LevelCodes)},
             activations=dict(sorted(self.activations.items())),
             dynamic=tuple(sorted(self.dynamic)),
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """The part of the plan that is written as tensors: `NAME#codes` (int8) and `NAME#scale` (float32)."""
-        codes = {name + CODES: w.codes for name, w in self.weights.items()}
-        return codes | {name + SCALE: w.scale for name, w in self.weights.items()}
+        """The part of the plan that is written as tensors.
+
+        `NAME#codes` (int8, or uint8 for levels), and where there are any `NAME#scale`, `NAME#zero` and `NAME#levels`.
+        """
+        return {name + end: t for name, weight in self.weights.items() for end, t in _parts(weight).items()}
+
+
+def _layout(weight: LevelCodes) -> LevelLayout:
+    return LevelLayout(
+        scheme=weight.scheme, bits=weight.bits, group=weight.group, pruned=bool((weight.levels == 0).any())
+    )
+
+
+def _parts(weight: WeightCodes | LevelCodes) -> dict[str, Tensor]:
+    """The tensors of one weight, by the ends of their names."""
+    if isinstance(weight, WeightCodes):
+        return {CODES: weight.codes, SCALE: weight.scale}
+    learned = weight.levels if weight.scheme is Scheme.CODEBOOK else None
+    parts = {CODES: weight.codes, SCALE: weight.scale, ZERO: weight.zero, LEVELS: learned}
+    return {end: tensor for end, tensor in parts.items() if tensor is not None}
 
 
 def restored(document: PlanDocument, tensors: Mapping[str, Tensor]) -> QuantizationPlan:
     """The plan of which `document` and `tensors` were written; raises KeyError where a tensor is missing."""
-    weights = {
+    integers: dict[str, WeightCodes | LevelCodes] = {
         name: WeightCodes(tensors[name + CODES], tensors[name + SCALE], axis=layout.axis, bits=layout.bits)
         for name, layout in document.weights.items()
     }
-    return QuantizationPlan(weights, document.activations, frozenset(document.dynamic))
+    levels = {name: _of_levels(name, layout, tensors) for name, layout in document.levels.items()}
+    return QuantizationPlan(integers | levels, document.activations, frozenset(document.dynamic))
+
+
+def _of_levels(name: str, layout: LevelLayout, tensors: Mapping[str, Tensor]) -> LevelCodes:
+    learned = layout.scheme is Scheme.CODEBOOK
+    return LevelCodes(
+        scheme=layout.scheme,
+        bits=layout.bits,
+        codes=tensors[name + CODES],
+        levels=tensors[name + LEVELS] if learned else levels_of(layout.scheme, layout.bits, pruned=layout.pruned),
+        scale=tensors.get(name + SCALE),
+        zero=tensors.get(name + ZERO),
+        group=layout.group,
+    )

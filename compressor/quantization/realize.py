@@ -10,8 +10,9 @@ from torch.fx import GraphModule, Node
 
 import compressor.quantization.operators  # noqa: F401  (registers the operators)
 from compressor.quantization.codes import scaled
-from compressor.quantization.graph import aten, sites, tensor
-from compressor.quantization.plan import ActivationCode, QuantizationPlan, WeightCodes
+from compressor.quantization.graph import aten, constant, sites, tensor
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import ActivationCode, QuantizationPlan
 from compressor.quantization.products import (
     Product,
     coded,
@@ -27,14 +28,12 @@ ours = torch.ops.modelpress
 
 def realize(module: GraphModule, plan: QuantizationPlan) -> None:
     """Rewrite a captured graph so that it computes what the plan means."""
-    static = frozenset(plan.weights) - plan.dynamic
-    rewriting = _Rewriting(module, plan, sites(module), coded(module, static))
-    taken = [p for p in products(module) if p.parameter in plan.weights]
-    of_node = {product.node: [p for p in taken if p.node is product.node] for product in taken}
+    rewriting = _Rewriting(module, plan, sites(module), coded(module, plan.static))
+    multiplied = plan.static | plan.dynamic
+    taken = {p.node: p for p in products(module) if p.parameter in multiplied and p.kind != "recurrent"}
     for node in list(module.graph.nodes):
-        if node in of_node:
-            for product in of_node[node]:
-                rewriting.product(product)
+        if node in taken:
+            rewriting.product(taken[node])
         elif node in rewriting.owners and node not in rewriting.gone:
             rewriting.activation(node)
     module.graph.eliminate_dead_code()
@@ -55,10 +54,8 @@ class _Rewriting:
     gone: set[Node] = field(default_factory=set)
 
     def product(self, product: Product) -> None:
-        weight = _by_channel(self.plan.weights[product.parameter])
-        if product.kind == "recurrent":
-            self._recurrent(product, weight)
-        elif product.kind == "convolution":
+        weight = _by_channel(self.plan.integers[product.parameter])
+        if product.kind == "convolution":
             self._convolution(product, weight)
         elif product.parameter in self.plan.dynamic:
             self._dynamic_linear(product, weight)
@@ -142,14 +139,6 @@ class _Rewriting:
         constants = self._constants(product, weight.codes.t().contiguous(), weight.scale, tensor(self.module, bias))
         self._replace(product.node, ours.dynamic_linear.default, (x, *constants))
 
-    def _recurrent(self, product: Product, weight: WeightCodes) -> None:
-        node = product.node
-        codes, scale, _ = self._constants(product, weight.codes, weight.scale, None)
-        with self.module.graph.inserting_before(node):
-            new = self.module.graph.call_function(ours.dequantize.default, (codes, scale, 0))
-        weights = [new if str(getattr(p, "target", "")) == product.parameter else p for p in node.args[2]]  # type: ignore[union-attr]
-        node.update_arg(2, weights)
-
     def _constants(
         self, product: Product, codes: Tensor, scale: Tensor, bias: Tensor | None
     ) -> tuple[Node, Node, Node | None]:
@@ -157,18 +146,11 @@ class _Rewriting:
         named = {"codes": codes, "scale": scale} | ({} if bias is None else {"bias": bias.detach()})
         device = self.module.get_parameter(product.parameter).device
         name_of = product.parameter.removesuffix(".weight")
-        nodes = [self._buffer(f"{name_of}_{name}", value.to(device), product.node) for name, value in named.items()]
+        nodes = [
+            constant(self.module, f"{name_of}_{name}", value.to(device), before=product.node)
+            for name, value in named.items()
+        ]
         return nodes[0], nodes[1], nodes[2] if bias is not None else None
-
-    def _buffer(self, name: str, value: Tensor, reader: Node) -> Node:
-        name = free = name.replace(".", "_")
-        count = 0
-        while hasattr(self.module, free):
-            count += 1
-            free = f"{name}_{count}"
-        self.module.register_buffer(free, value)
-        with self.module.graph.inserting_before(reader):
-            return self.module.graph.get_attr(free)
 
     def _replace(
         self, made: Node, operator: object, args: tuple[object, ...], code: ActivationCode | None = None

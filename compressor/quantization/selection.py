@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.layers import matching, weighted_modules
-from compressor.quantization.plan import WeightCodes
+from compressor.quantization.integers import WeightCodes
 from compressor.quantization.products import Product, products
 from contract.failures import AlreadyQuantized, NothingToQuantize
 

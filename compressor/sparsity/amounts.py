@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from compressor.layers import matches
+from compressor.layers import first_meant
 
 
 def erk(weights: Mapping[str, Tensor], amount: float) -> dict[str, float]:
@@ -33,13 +33,8 @@ def own_amounts(
 
     `names` are the parameters' modules by the parameters' names.
     """
-    return {
-        parameter: next(
-            (amount for pattern, amount in amounts.items() if matches(module, include=(pattern,), exclude=())),
-            default[parameter],
-        )
-        for parameter, module in names.items()
-    }
+    own = {parameter: first_meant(module, amounts) for parameter, module in names.items()}
+    return {parameter: default[parameter] if amount is None else amount for parameter, amount in own.items()}
 
 
 def cubic(amount: float, done: float) -> float:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Of the mean of H's diagonal: what is added to the diagonal, so that few images do not make H singular.
-DAMPING = 0.01
 #: Steps of the alternation, and by how many of them the mask has grown to what it shall be.
 _ROUNDS, _GROWN_BY = 30, 20
 #: How strongly weights and zeros pull at each other, where H has a diagonal of ones.
@@ -24,13 +22,6 @@ _STEPS = 12
 
 #: From scores and the done part of the growing (0 to 1) to true where a weight stays.
 Choose = Callable[[Tensor, float], Tensor]
-
-
-def damped(products: Tensor) -> Tensor:
-    """H of (groups, features, features), regular; features that were never seen get the mean diagonal."""
-    diagonal = products.diagonal(dim1=1, dim2=2)
-    mean = diagonal.mean(1, keepdim=True).clamp_min(1e-12)
-    return products + torch.diag_embed(torch.where(diagonal <= 0, mean, DAMPING * mean))
 
 
 def operated(weight: Tensor, h: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.data.images import Images
+from compressor.inputs import Seeing, input_squares
 from compressor.measure.counting import evaluating
-from compressor.sparsity.inputs import Seeing, input_squares
 
 _BATCH = 32
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressor.inputs import Seeing, damped, input_products
 from compressor.sparsity.amounts import cubic
 from compressor.sparsity.cutting import Cut, ranked
-from compressor.sparsity.hessian import damped, operated, output_error
+from compressor.sparsity.hessian import operated, output_error
 from compressor.sparsity.importance import Look, magnitude
-from compressor.sparsity.inputs import Seeing, input_products
 
 
 @dataclass(frozen=True)

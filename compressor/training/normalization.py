@@ -4,21 +4,31 @@ Pruning shifts what layers give out, and the statistics kept from training no lo
 back most of what one-shot pruning loses (Li et al. 2020, EagleEye, section 3.3).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.data.images import Images
 
 _BATCH = 64
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_Norm = nn.modules.batchnorm._BatchNorm
 
 
-def normalizations(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The parts with statistics of their own."""
-    return [part for part in module.modules() if isinstance(part, _NORMS) and part.track_running_stats]
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of each channel (channels,) that a normalization is given."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def normalizations(module: nn.Module) -> dict[str, _Norm]:
+    """The parts with statistics of their own, by name."""
+    parts = ((name, part) for name, part in module.named_modules() if isinstance(part, _Norm))
+    return {name: part for name, part in parts if part.track_running_stats}
 
 
 @torch.no_grad()
@@ -27,16 +37,57 @@ def recalibrate(module: nn.Module, images: Images, *, device: torch.device) -> i
 
     All else computes as in eval mode, so that dropout and the like change nothing.
     """
+    found = moments(module, images, device=device)
+    for name, part in normalizations(module).items():
+        _set(part, found[name])
+    return len(found)
+
+
+@torch.no_grad()
+def moments(module: nn.Module, images: Images, *, device: torch.device) -> dict[str, Moments]:
+    """What every normalization is given when the network sees `images`; the statistics stay what they are."""
     parts = normalizations(module)
-    if parts:
-        with _measuring(module, parts):
-            for batch in images.batches(_BATCH):
-                module(batch.x.to(device))
-    return len(parts)
+    if not parts:
+        return {}
+    kept = {name: _of(part) for name, part in parts.items()}
+    with _measuring(module, list(parts.values())):
+        for batch in images.batches(_BATCH):
+            module(batch.x.to(device))
+    found = {name: _of(part) for name, part in parts.items()}
+    for name, part in parts.items():
+        _set(part, kept[name])
+    return found
+
+
+@torch.no_grad()
+def shift(module: nn.Module, images: Images, before: Mapping[str, Moments], *, device: torch.device) -> None:
+    """Move the statistics as far as what the normalizations are given has moved since `before`, on the same images.
+
+    Statistics are of all that the network was trained on, and a few images have others. Of those the difference alone
+    is taken: where nothing has changed, nothing moves.
+    """
+    after = moments(module, images, device=device)
+    for name, part in normalizations(module).items():
+        old, was, now = _of(part), before[name], after[name]
+        grown = torch.where(was.variance > 0, now.variance / was.variance, 1.0)
+        _set(part, Moments(old.mean + now.mean - was.mean, old.variance * grown))
+
+
+def _of(part: _Norm) -> Moments:
+    assert part.running_mean is not None
+    assert part.running_var is not None
+    return Moments(part.running_mean.clone(), part.running_var.clone())
+
+
+def _set(part: _Norm, found: Moments) -> None:
+    assert part.running_mean is not None
+    assert part.running_var is not None
+    part.running_mean.copy_(found.mean)
+    part.running_var.copy_(found.variance)
 
 
 @contextmanager
-def _measuring(module: nn.Module, parts: list[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+def _measuring(module: nn.Module, parts: list[_Norm]) -> Iterator[None]:
     momenta = [part.momentum for part in parts]
     module.eval()
     for part in parts:

@@ -11,7 +11,8 @@ from compressor.measure.counting import (
     zeros,
 )
 from compressor.models.architectures import build
-from compressor.quantization.plan import QuantizationPlan, WeightCodes
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import QuantizationPlan
 from contract.model import Architecture
 
 

@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compressor.context import Context
-from compressor.methods import prune_weights, quantize_static
+from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models.files import load_model, read, write
 from compressor.models.sparse import PLACES, VALUES, SparseLayout, packed, unpacked
 from contract.failures import InvalidModel
+from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
 from tests.unit.compressor.networks import named
@@ -133,3 +134,21 @@ def test_the_documented_way_to_read_a_file_reads_it(tmp_path: Path, monkeypatch:
     exec(lines, found)
     for name, tensor in pruned.module.state_dict().items():
         assert np.array_equal(found["tensors"][name], tensor.numpy())
+
+
+@pytest.mark.parametrize("how", [{"bits": 1}, {"bits": 3}, {"bits": 2, "scheme": "ternary"}, {"bits": 8}])
+@pytest.mark.parametrize("amount", [0.0, 0.8])
+def test_the_documented_way_finds_codes_too(
+    how: dict[str, Any], amount: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a file with packed codes, of pruned weights among them
+    pruned = prune_weights.apply(named("squeezenet1_1"), PruneWeights(amount=amount), Context())
+    made = quantize_weights.apply(pruned, QuantizeWeights(**how), Context())
+    write(made, tmp_path)
+    lines = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
+    # When the documented lines are run beside it / Then they find every code
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    for name, weight in made.plan.weights.items():
+        assert np.array_equal(found["tensors"][name + "#codes"], weight.codes.numpy())

@@ -32,5 +32,5 @@ def test_an_empty_plan_plans_nothing() -> None:
     plan = QuantizationPlan()
     # Then nothing is quantized
     assert plan.empty
-    assert plan.scheme == "float32"
+    assert not plan.rounds_activations
     assert restored(plan.document(), {}).empty

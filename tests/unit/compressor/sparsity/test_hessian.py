@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from compressor.inputs import damped
 from compressor.sparsity.amounts import cubic
-from compressor.sparsity.hessian import Choose, damped, fitted, operated, output_error
+from compressor.sparsity.hessian import Choose, fitted, operated, output_error
 
 
 def hessian(features: int, samples: int, groups: int = 1) -> Tensor:

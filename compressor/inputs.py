@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,6 +33,10 @@ def unfolded(layer: Seeing, x: Tensor) -> Tensor:
     return grouped.permute(1, 2, 0, 3).reshape(layer.groups, grouped.shape[2], images * positions)
 
 
+#: Of the mean of a product's diagonal: what is added to the diagonal, so that few images do not make it singular.
+DAMPING = 0.01
+
+
 class _Seen(Exception):
     """The layer has seen its input: what comes behind it need not run."""
 
@@ -47,6 +52,16 @@ def _watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None
     finally:
         for handle in handles:
             handle.remove()
+
+
+def in_order_of_run(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
+    """Names of modules in the order in which the network first runs them; behind them those that it does not run."""
+    layers = {name: module.get_submodule(name) for name in names}
+    seen: dict[str, None] = {}
+    where = next(module.parameters()).device
+    with evaluating(module), _watching(layers, lambda name, _: seen.setdefault(name)):
+        module(torch.zeros(1, *input_shape, device=where))
+    return [*seen, *(name for name in layers if name not in seen)]
 
 
 def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -86,3 +101,10 @@ def input_products(module: nn.Module, layer: Seeing, batches: Iterable[Tensor]) 
             except _Seen:
                 continue
     return sums[0] if sums else None
+
+
+def damped(products: Tensor) -> Tensor:
+    """H of (groups, features, features), regular; features that were never seen get the mean diagonal."""
+    diagonal = products.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True).clamp_min(1e-12)
+    return products + torch.diag_embed(torch.where(diagonal <= 0, mean, DAMPING * mean))

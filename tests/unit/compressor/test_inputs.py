@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.sparsity.inputs import Seeing, input_products, input_squares, sees, unfolded
+from compressor.inputs import Seeing, input_products, input_squares, sees, unfolded
 
 LAYERS = {
     "plain": nn.Conv2d(6, 8, 3, bias=False),

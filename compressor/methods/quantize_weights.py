@@ -1,0 +1,179 @@
+"""Weights in 1 to 8 bits, activations in float32: a smaller file, not a faster network."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.data.images import Images
+from compressor.inputs import in_order_of_run
+from compressor.layers import first_meant, matching_weights, weighted_modules
+from compressor.measure.accuracy import answers
+from compressor.quantization.allotment import Option, allotted
+from compressor.quantization.coding import Coding
+from compressor.quantization.fitting import Form
+from compressor.quantization.levels import LevelCodes
+from compressor.training.normalization import moments, shift
+from compressor.training.objectives import kl_divergence
+from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
+from contract.methods.low_bit import ENDS, QuantizeWeights, Scheme, usual
+
+#: Numbers of bits among which a target is met.
+_CHOICES = (1, 2, 3, 4, 5, 6, 8)
+_BATCH = 32
+
+
+def preflight(candidate: Candidate, params: QuantizeWeights) -> None:
+    """Raise where no layer can be meant, or where an earlier step has given one its codes."""
+    _layers(candidate, params)
+
+
+def _layers(candidate: Candidate, params: QuantizeWeights) -> dict[str, str]:
+    """The modules that the params mean, by the names of their weights; one that two layers share is there once."""
+    if not weighted_modules(candidate.module):
+        raise NothingToQuantize("quantize_weights finds no layer with a matrix of weights.")
+    named = matching_weights(candidate.module, include=params.include, exclude=params.exclude)
+    taken = next((layer for name, layer in named.items() if name in candidate.plan.weights), None)
+    if taken is not None:
+        raise AlreadyQuantized(f"{taken} has its codes from an earlier step.", layer=taken)
+    return named
+
+
+def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Candidate:
+    """Give the matching weights their codes, and let them be what the codes mean."""
+    work = _Work(candidate, params, context, _layers(candidate, params))
+    candidate.module.to(context.device)
+    before = {name: work.weight(name).detach().clone() for name in work.names}
+    images = context.calibration if params.recalibrate else None
+    given = moments(candidate.module, images, device=context.device) if images else {}
+    codes = work.coding.apply(work.forms(), context.progress)
+    if images:
+        shift(candidate.module, images, given, device=context.device)
+    work.tell(codes, before)
+    work.tell_of_the_rest(codes)
+    return replace(candidate, plan=replace(candidate.plan, weights={**candidate.plan.weights, **codes}))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One step underway."""
+
+    candidate: Candidate
+    params: QuantizeWeights
+    context: Context
+    #: Module names by parameter name.
+    names: Mapping[str, str]
+
+    def weight(self, name: str) -> nn.Parameter:
+        return self.candidate.module.get_parameter(name)
+
+    @property
+    def coding(self) -> Coding:
+        parts = weighted_modules(self.candidate.module)
+        layers = {name: parts[layer] for name, layer in self.names.items()}
+        batches = self._batches if self.params.rounding == "gptq" else None
+        return Coding(self.candidate.module, layers, self.candidate.masks, batches)
+
+    def _images(self) -> Images:
+        if self.context.calibration is None:
+            raise MissingData("quantize_weights looks at images here. Name a dataset under data.calibration.")
+        return self.context.calibration.take(self.params.samples, seed=self.context.seed)
+
+    def _batches(self) -> Iterator[Tensor]:
+        return (batch.x.to(self.context.device) for batch in self._images().batches(_BATCH))
+
+    def forms(self) -> dict[str, Form]:
+        """How each weight shall be coded, in the order in which the network runs them."""
+        ran = in_order_of_run(self.candidate.module, self.names.values(), self.candidate.input_shape)
+        ordered = sorted(self.names, key=lambda name: ran.index(self.names[name]))
+        fixed = self._fixed(ordered[0], ordered[-1])
+        free = [name for name in ordered if name not in fixed]
+        target = self.params.target_bits
+        found = dict.fromkeys(free, self.params.bits) if target is None else self._allotted(target, fixed, free)
+        return {name: self._form(fixed.get(name) or found[name]) for name in ordered}
+
+    def _fixed(self, first: str, last: str) -> dict[str, int]:
+        """Bits of those weights for which the params name them, and of the first and the last one of the network."""
+        own = {name: first_meant(layer, self.params.bits_by_layer) for name, layer in self.names.items()}
+        ends = {} if self.params.all_layers else {first: ENDS, last: ENDS}
+        return ends | {name: bits for name, bits in own.items() if bits is not None}
+
+    def _form(self, bits: int) -> Form:
+        params = self.params
+        scheme = params.scheme_at(bits) if params.target_bits is None else usual(bits)
+        group = None if scheme is Scheme.CODEBOOK else params.group_size
+        return Form(scheme, bits, group, clipped=params.clipping == "least_squares")
+
+    def _allotted(self, target: float, fixed: Mapping[str, int], free: list[str]) -> dict[str, int]:
+        """Bits of the free weights with which all together have the target on the average."""
+        coding, count = self.coding, sum(self.weight(name).numel() for name in self.names)
+        spent = sum(coding.encoded(name, self._form(bits)).size_bits for name, bits in fixed.items())
+        options = self._options(coding, free)
+        chosen = allotted(options, target * count - spent)
+        if chosen is None:
+            least = (spent + sum(min(o.size for o in each) for each in options.values())) / count
+            raise UnfitModel(
+                f"These layers have at least {least:.2f} bits, scales and codebooks counted.", pointer="/target_bits"
+            )
+        return {name: option.bits for name, option in chosen.items()}
+
+    def _options(self, coding: Coding, names: list[str]) -> dict[str, tuple[Option, ...]]:
+        """What each number of bits takes, and what it does to the answers where one weight alone has it."""
+        images, found = self._images(), {}
+        original = answers(self.candidate.module, images, device=self.context.device)
+        for number, name in enumerate(names):
+            self.context.progress(number / len(names), f"sensitivity of layer {number + 1} of {len(names)}")
+            tried = [coding.encoded(name, self._form(bits)) for bits in _CHOICES]
+            found[name] = tuple(Option(c.bits, c.size_bits, self._loss(name, c, images, original)) for c in tried)
+        return found
+
+    def _loss(self, name: str, codes: LevelCodes, images: Images, original: Tensor) -> float:
+        with _replaced(self.weight(name), codes.dequantized()):
+            coded = answers(self.candidate.module, images, device=self.context.device)
+        return float(kl_divergence(coded, original, temperature=1.0))
+
+    def tell(self, codes: Mapping[str, LevelCodes], before: Mapping[str, Tensor]) -> None:
+        """What each layer got and what it lost by it."""
+        count = max(1, sum(weight.codes.numel() for weight in codes.values()))
+        record = self.context.record
+        record("layers", [self.names[name] for name in codes])
+        record("bits", {self.names[name]: weight.bits for name, weight in codes.items()})
+        record("schemes", {self.names[name]: weight.scheme.value for name, weight in codes.items()})
+        record("nominal_bits", round(sum(w.bits * w.codes.numel() for w in codes.values()) / count, 4))
+        record("effective_bits", round(sum(w.size_bits for w in codes.values()) / count, 4))
+        record("sqnr_db", {self.names[name]: _sqnr(before[name], weight) for name, weight in codes.items()})
+        self.context.notice(
+            "low_bit_is_storage_only",
+            "Weights are widened to float32 to run: the file is smaller, and the network as fast as before.",
+        )
+
+    def tell_of_the_rest(self, codes: Mapping[str, LevelCodes]) -> None:
+        """Which layers stay float."""
+        left = [layer for name, layer in self.names.items() if name not in codes]
+        if not codes:
+            raise UnfitModel(f"Scales and codebooks would take more room than they save, in {left[0]} too.")
+        if left:
+            self.context.record("layers_left_alone", list(left))
+            detail = f"Scales and codebooks would take more room than they save in {', '.join(left[:4])}."
+            self.context.notice("layers_left_alone", detail)
+
+
+@contextmanager
+def _replaced(weight: nn.Parameter, other: Tensor) -> Iterator[None]:
+    """Within this block the weight is another one."""
+    own = weight.data
+    weight.data = other.to(own.device)
+    try:
+        yield
+    finally:
+        weight.data = own
+
+
+def _sqnr(before: Tensor, codes: LevelCodes) -> float | None:
+    """Signal to quantization-noise ratio of one weight in decibels; null where nothing was lost."""
+    signal, noise = before.cpu().square().sum(), (before.cpu() - codes.dequantized()).square().sum()
+    return round(float(10 * torch.log10(signal / noise)), 2) if float(noise) > 0 else None

@@ -1,0 +1,280 @@
+"""Weights in a few bits: the file is as small as said, and answers as measured."""
+
+import copy
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.exports.onnx import export
+from compressor.methods import prune_weights, quantize_static, quantize_weights
+from compressor.models import files
+from compressor.quantization.levels import LevelCodes
+from compressor.quantization.simulate import deployed, simulated
+from contract.failures import AlreadyQuantized, MissingData, UnfitModel
+from contract.methods.low_bit import QuantizeWeights, Scheme
+from contract.methods.prune import PruneWeights
+from contract.methods.quantize import QuantizeStatic
+from tests.unit.compressor.networks import Recurrent, answers, candidate_of, inputs_for, named, onnx_answers
+from tests.unit.compressor.quantization.steps import Told, with_images
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, trained
+from tests.unit.compressor.small_jobs import images as tints
+
+#: What the README promises: a row for each number of bits.
+BITS = (1, 2, 3, 4, 6, 8)
+HOW: list[dict[str, Any]] = [
+    *({"bits": bits} for bits in BITS),
+    {"bits": 2, "scheme": "ternary"},
+    {"bits": 4, "scheme": "power_of_two"},
+    {"bits": 5, "scheme": "codebook"},
+    {"bits": 3, "scheme": "asymmetric", "group_size": 50},
+    {"bits": 4, "group_size": 32, "clipping": "least_squares"},
+]
+
+
+@cache
+def _trained() -> nn.Module:
+    return trained()
+
+
+def network() -> Candidate:
+    """A trained network of 0.4 million parameters."""
+    module = copy.deepcopy(_trained())
+    return Candidate(module=module, architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
+
+
+def coded(candidate: Candidate, context: Context | None = None, **params: object) -> Candidate:
+    return quantize_weights.apply(candidate, QuantizeWeights.model_validate(params), context or Context())
+
+
+def weights_of(candidate: Candidate) -> dict[str, LevelCodes]:
+    return {name: w for name, w in candidate.plan.weights.items() if isinstance(w, LevelCodes)}
+
+
+@pytest.mark.parametrize("how", HOW, ids=json.dumps)
+def test_file_simulation_and_onnx_answer_alike_and_are_as_small_as_said(how: dict[str, Any], tmp_path: Path) -> None:
+    # Given a network / When its weights are coded and it is written in both formats
+    told = Told()
+    made = coded(network(), told.context(), all_layers=True, **how)
+    files.write(made, tmp_path)
+    path = export(made, tmp_path / "model.onnx")
+    # Then what is read back is the same, bit for bit
+    x = inputs_for(made, 4)
+    again, wanted = files.read(tmp_path), answers(simulated(made), x)
+    assert torch.equal(answers(simulated(again), x), wanted)
+    assert torch.allclose(answers(deployed(made), x), wanted, atol=1e-5)
+    # And ONNX Runtime computes it from codes of four or eight bits
+    assert torch.allclose(onnx_answers(path, x), wanted, atol=1e-3 * float(wanted.abs().max()))
+    # And the weights take what theory says, or less, within 2 % and 16 KiB for names and layouts
+    rest = sum(t.nbytes for n, t in made.module.state_dict().items() if n not in made.plan.weights)
+    theory = rest + sum(weight.size_bits for weight in weights_of(made).values()) / 8
+    assert (tmp_path / files.WEIGHTS).stat().st_size <= 1.02 * theory + 16 * 1024
+    effective = told.records["effective_bits"]
+    assert isinstance(effective, float)
+    assert how["bits"] * 0.8 <= effective <= how["bits"] + (2.5 if "group_size" in how else 1.0)
+
+
+def test_fewer_bits_are_a_smaller_file_and_a_larger_error(tmp_path: Path) -> None:
+    # Given a network at 8, 6, 4, 3 and 2 bits / When each is written
+    sizes, errors = [], []
+    x = inputs_for(network(), 16)
+    wanted = answers(network().module, x)
+    for bits in (8, 6, 4, 3):
+        made = coded(network(), bits=bits)
+        files.write(made, tmp_path / str(bits))
+        sizes.append((tmp_path / str(bits) / files.WEIGHTS).stat().st_size)
+        errors.append(float((answers(made.module, x) - wanted).square().mean()))
+    # Then each is smaller than the one before, and farther from the original
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+
+
+def test_onnx_holds_no_float_weight_that_has_codes(tmp_path: Path) -> None:
+    # Given a network whose weights have four bits, and others of five / When they are exported
+    made = {bits: coded(network(), bits=bits, all_layers=True) for bits in (4, 5)}
+    files_of = {bits: onnx.load(export(one, tmp_path / f"{bits}.onnx")) for bits, one in made.items()}
+    # Then codes lie in the narrowest type there is, and no large tensor is of floats
+    types = {
+        bits: {t.data_type for t in model.graph.initializer if math.prod(t.dims) > 300}
+        for bits, model in files_of.items()
+    }
+    assert types == {4: {onnx.TensorProto.UINT4}, 5: {onnx.TensorProto.UINT8}}
+
+
+def test_the_first_and_the_last_layer_get_eight_bits_unless_all_are_meant() -> None:
+    # Given a network whose classifier is not the last of its modules by name / When two bits are asked for
+    made, all_of_it = (
+        coded(named("resnet18", size=32), bits=2),
+        coded(named("resnet18", size=32), bits=2, all_layers=True),
+    )
+    # Then the ends have eight, symmetric ones
+    bits = {name: (w.bits, w.scheme) for name, w in weights_of(made).items()}
+    assert bits["conv1.weight"] == bits["fc.weight"] == (8, Scheme.SYMMETRIC)
+    assert {found for name, found in bits.items() if name.startswith("layer")} == {(2, Scheme.FOUR_LEVEL)}
+    assert {w.bits for w in weights_of(all_of_it).values()} == {2}
+
+
+def test_layers_get_bits_of_their_own() -> None:
+    # Given bits by pattern / When a network is coded
+    made = coded(named("resnet18", size=32), bits=4, bits_by_layer={"layer1.*": 8, "layer4.1": 1, "fc": 3})
+    bits = {name.removesuffix(".weight"): w.bits for name, w in weights_of(made).items()}
+    # Then the first pattern that means a layer counts, for the last one too
+    assert (bits["conv1"], bits["layer1.0.conv1"], bits["layer2.0.conv1"], bits["layer4.1.conv2"], bits["fc"]) == (
+        8, 8, 4, 1, 3,
+    )  # fmt: skip
+
+
+def test_what_is_left_out_stays_float() -> None:
+    # Given patterns / When a network is coded / Then only what they mean has codes
+    before = network().module.state_dict()
+    made = coded(network(), include=("layer1", "layer2"), exclude=("layer1.0.conv1",))
+    assert {name.split(".")[0] for name in made.plan.weights} == {"layer1", "layer2"}
+    assert not any(name.startswith("layer1.0.conv1") for name in made.plan.weights)
+    assert torch.equal(made.module.state_dict()["fc.weight"], before["fc.weight"])
+
+
+def test_rounding_with_data_answers_more_like_the_original() -> None:
+    # Given a network and images / When it is coded in three bits, each weight alone and then with GPTQ
+    candidate = named("resnet18", size=32)
+    context, x = with_images(candidate, 64), inputs_for(candidate, 64)
+    wanted = answers(candidate.module, x)
+    errors = [
+        float((answers(coded(named("resnet18", size=32), context, bits=3, rounding=how, recalibrate=False,
+                             exclude=("layer4",)).module, x) - wanted).square().mean())
+        for how in ("nearest", "gptq")
+    ]  # fmt: skip
+    # Then GPTQ is nearer by half
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_target_is_met_by_giving_bits_where_they_matter() -> None:
+    # Given a network and images / When all layers together shall have four and a half bits
+    told, candidate = Told(), network()
+    context = told.context(Context(calibration=tints(64, seed=3)))
+    made = coded(candidate, context, target_bits=4.5)
+    # Then they have them, not all the same, and the report says so
+    count = sum(w.codes.numel() for w in weights_of(made).values())
+    found = sum(w.size_bits for w in weights_of(made).values()) / count
+    assert 4.2 <= found <= 4.5
+    assert told.records["effective_bits"] == pytest.approx(found, abs=1e-4)
+    assert len({w.bits for w in weights_of(made).values()}) > 1
+    # And the answers are much nearer than with four bits everywhere
+    x = tints(64, seed=1).normalized(tints(64, seed=1).pixels)
+    wanted = answers(network().module, x)
+    even = coded(network(), context, bits=4)
+    nearer = [float((answers(one.module, x) - wanted).square().mean()) for one in (made, even)]
+    assert nearer[0] < 0.1 * nearer[1]
+
+
+def test_a_target_that_no_allotment_meets_is_refused_with_the_least_there_is() -> None:
+    # Given a target below what scales and the ends alone take / When it is asked for / Then the least is named
+    candidate = network()
+    with pytest.raises(UnfitModel, match=r"at least \d\.\d\d bits") as caught:
+        coded(candidate, with_images(candidate, 16), target_bits=1.0, samples=16)
+    assert caught.value.errors[0].pointer == "/target_bits"
+
+
+def test_pruned_weights_stay_pruned_in_every_scheme(tmp_path: Path) -> None:
+    # Given a pruned network
+    for how in HOW:
+        pruned = prune_weights.apply(network(), PruneWeights(amount=0.8), Context())
+        # When it is coded and written
+        made = coded(pruned, **how)
+        files.write(made, tmp_path / json.dumps(how))
+        again = files.read(tmp_path / json.dumps(how))
+        # Then what was zero is zero, in the rebuilt network too
+        for name, mask in pruned.masks.items():
+            assert not again.module.get_parameter(name)[~mask].any()
+            assert torch.equal(again.masks[name], mask)
+
+
+def test_recurrent_layers_are_coded_too(tmp_path: Path) -> None:
+    # Given a network with an LSTM / When it is coded in four bits with groups
+    candidate = candidate_of(Recurrent(nn.LSTM(24, 16, batch_first=True)))
+    made = coded(candidate, bits=4, group_size=16, all_layers=True)
+    # Then its file answers as it does
+    x = inputs_for(made, 4)
+    path = export(made, tmp_path / "model.onnx")
+    assert any("weight_hh" in name for name in made.plan.weights)
+    assert torch.allclose(onnx_answers(path, x), answers(made.module, x), atol=1e-4)
+
+
+def test_layers_too_small_for_their_scales_stay_float() -> None:
+    # Given a network with a tiny layer beside a large one
+    with torch.random.fork_rng():
+        module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(128, 64), nn.Linear(64, 4))
+    told = Told()
+    # When codebooks of 16 levels are asked for
+    made = coded(candidate_of(module), told.context(), bits=4, scheme="codebook", all_layers=True)
+    # Then the six weights of the tiny one have none, and the step says so
+    assert set(made.plan.weights) == {"2.weight", "3.weight"}
+    assert told.records["layers_left_alone"] == ["0"]
+    assert "0" in told.notices["layers_left_alone"]
+
+
+def test_integers_that_are_there_go_into_a_static_plan() -> None:
+    # Given a network of which one stage has codes of four bits that integer kernels can multiply
+    candidate = named("resnet18", size=32)
+    context = with_images(candidate, 32)
+    made = coded(candidate, context, include=("layer1",), all_layers=True)
+    # When the rest is quantized with its activations
+    made = quantize_static.apply(made, QuantizeStatic(exclude=("layer1",)), context)
+    # Then the stage runs in integers too, with the codes that it has
+    assert "layer1.0.conv1.weight" in made.plan.static
+    assert made.plan.bits("layer1.0.conv1.weight") == 4
+    assert answers(simulated(made), inputs_for(made, 4)).isfinite().all()
+
+
+def test_a_layer_gets_its_codes_once() -> None:
+    # Given a coded network / When it is coded again / Then it is refused by name, before the work
+    made = coded(network())
+    with pytest.raises(AlreadyQuantized, match=r"conv1"):
+        quantize_weights.preflight(made, QuantizeWeights())
+
+
+@pytest.mark.parametrize("params", [{"rounding": "gptq"}, {"target_bits": 4.0}])
+def test_what_looks_at_images_says_that_it_needs_them(params: dict[str, object]) -> None:
+    # Given no data / When it is asked for / Then the failure names where to put it
+    with pytest.raises(MissingData, match=r"data\.calibration"):
+        coded(network(), **params)
+
+
+@pytest.mark.parametrize(
+    ("given", "scheme"),
+    [
+        ({}, "symmetric"),
+        ({"bits": 2}, "four_level"),
+        ({"bits": 1}, "binary"),
+        ({"bits": 1, "scheme": "codebook"}, "codebook"),
+    ],
+)
+def test_the_scheme_follows_from_the_bits(given: dict[str, object], scheme: str) -> None:
+    # Given bits without a scheme, or with one / When the params are read / Then the scheme stands there
+    assert QuantizeWeights.model_validate(given).scheme == scheme
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"bits": 0},
+        {"bits": 9},
+        {"bits": 4, "scheme": "binary"},
+        {"bits": 1, "scheme": "symmetric"},
+        {"bits": 3, "scheme": "ternary"},
+        {"scheme": "codebook", "group_size": 32},
+        {"target_bits": 4, "bits_by_layer": {"fc": 8}},
+        {"bits_by_layer": {"fc": 12}},
+    ],
+)
+def test_what_does_not_fit_together_is_refused(given: dict[str, object]) -> None:
+    # Given params that contradict each other / When they are read / Then they are refused
+    with pytest.raises(ValueError, match=r"bits|group_size|scheme"):
+        QuantizeWeights.model_validate(given)
