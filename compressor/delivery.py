@@ -3,19 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from compressor.candidate import Candidate
-from compressor.exports import onnx
-from compressor.models import files
+from compressor.format import name_of, writer
 from compressor.quantization.plan import QuantizationPlan
 from contract.artifact import ArtifactFormat, OutputFormat
 from contract.spec import Output
 
 #: Formats that are made to be run; a job's figures are those of the first of them that it asks for.
 RUNNABLE = frozenset({OutputFormat.ONNX})
-
-_KINDS = {".safetensors": ArtifactFormat.SAFETENSORS, ".json": ArtifactFormat.MODEL_JSON}
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,14 @@ class Delivery:
 
     @property
     def main(self) -> Path:
-        """The file that holds the weights."""
+        """The file that the runtime is given."""
         return next(iter(self.files.values()))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files of the format; what describes them is not counted."""
+        kind = kind_of(self.main)
+        return sum(path.stat().st_size for path in self.files.values() if kind_of(path) is kind)
 
 
 def primary(outputs: Sequence[Output]) -> Output:
@@ -41,7 +43,7 @@ def primary(outputs: Sequence[Output]) -> Output:
 
 def kind_of(path: Path) -> ArtifactFormat:
     """What a delivered file is."""
-    return _KINDS.get(path.suffix, ArtifactFormat.ONNX)
+    return ArtifactFormat(name_of(path))
 
 
 def deliver(candidate: Candidate, output: Output, folder: Path) -> Delivery:
@@ -50,17 +52,7 @@ def deliver(candidate: Candidate, output: Output, folder: Path) -> Delivery:
     if output.precision == "float32" and not candidate.plan.empty:
         # The weights hold what the codes mean; without the plan nothing rounds the activations.
         candidate, stem = replace(candidate, plan=QuantizationPlan()), "model.float32"
-    if output.format is OutputFormat.ONNX:
-        path = onnx.export(candidate, folder / f"{stem}.onnx")
-        return Delivery(output, candidate, {path.name: path})
-    return Delivery(output, candidate, _write_safetensors(candidate, folder, stem))
-
-
-def _write_safetensors(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
-    with TemporaryDirectory(dir=folder) as name:
-        files.write(candidate, Path(name))
-        written = [Path(name, "model.safetensors"), Path(name, "model.json")]
-        return {path.name: path.rename(folder / f"{stem}{path.suffix}") for path in written}
+    return Delivery(output, candidate, writer(output.format)(candidate, folder, stem))
 
 
 def deliver_all(candidate: Candidate, outputs: Sequence[Output], folder: Path) -> tuple[Delivery, ...]:

@@ -41,7 +41,7 @@ def listed(
 
 
 def listed_proofs(proofs: Sequence[Proof], out: Path, *, partial: bool) -> tuple[ArtifactFile, ...]:
-    """The proven files, now in `out`; the proof stands at the file that holds the weights."""
+    """The proven files, now in `out`; the proof stands at the file that the runtime is given."""
     ratio = {id(proof): proof.verification.ratio_to_onnx_float32 for proof in proofs}
     timed = [proof for proof in proofs if ratio[id(proof)] is not None]
     fastest = min(timed, key=lambda proof: ratio[id(proof)] or math.inf, default=None)
@@ -73,8 +73,13 @@ def audit(document: ReportDocument, out: Path) -> None:
 def _tells_of(document: ReportDocument, file: ArtifactFile) -> bool:
     told, proof = document.result.report.compressed, file.verified
     return proof is not None and (told.size_bytes, told.accuracy, told.latency, told.load_seconds) == (
-        file.size_bytes,
+        sum(part.size_bytes for part in document.files if _form(part) == _form(file)),
         proof.accuracy,
         proof.latency,
         proof.load_seconds,
     )
+
+
+def _form(file: ArtifactFile) -> tuple[ArtifactFormat, str]:
+    """What files have in common that are one form of the model: a graph and the weights beside it."""
+    return file.format, Path(file.filename).stem

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.delivery import Delivery, deliver
-from compressor.exports.onnx_runtime import int8_macs_fraction
+from compressor.format import runtime_of
 from compressor.measure.accuracy import accuracy, answers_to, paired_drop, top1
 from compressor.measure.clean_process import CleanProcess, clean_process
 from compressor.measure.fidelity import agreement, max_difference
@@ -18,6 +18,7 @@ from compressor.measure.latency import Timing, time_side_by_side
 from compressor.measure.probe import Probe
 from compressor.measure.state import State
 from compressor.models import files
+from compressor.quantization.plan import PlanDocument
 from contract.artifact import OutputFormat
 from contract.failures import ArtifactMismatch, ExportFailed
 from contract.report import Verification
@@ -64,39 +65,31 @@ class Bench:
     scratch: Path
     batch_size: int
     threads: int
+    _baselines: dict[OutputFormat, Delivery] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def baseline(self, form: OutputFormat) -> Delivery:
         """The original in this format, as float32; written once."""
-        return self._onnx if form is OutputFormat.ONNX else self._safetensors
+        if form not in self._baselines:
+            folder = self.scratch / "baseline" / form
+            folder.mkdir(parents=True, exist_ok=True)
+            output = Output(format=form, precision="float32")
+            self._baselines[form] = deliver(self.original.candidate, output, folder)
+        return self._baselines[form]
 
     @cached_property
     def onnx_or_none(self) -> Delivery | None:
         """The float32 ONNX file to which every format is compared; none where the original cannot be exported."""
         try:
-            return self._onnx
+            return self.baseline(OutputFormat.ONNX)
         except ExportFailed:
             return None
-
-    @cached_property
-    def _onnx(self) -> Delivery:
-        return self._write(OutputFormat.ONNX)
-
-    @cached_property
-    def _safetensors(self) -> Delivery:
-        return self._write(OutputFormat.SAFETENSORS)
-
-    def _write(self, form: OutputFormat) -> Delivery:
-        folder = self.scratch / "baseline" / form
-        folder.mkdir(parents=True, exist_ok=True)
-        return deliver(self.original.candidate, Output(format=form, precision="float32"), folder)
 
     @contextmanager
     def witness(self, delivery: Delivery) -> Iterator[tuple[CleanProcess, Figures]]:
         """A clean process that has loaded the delivery and run the batch that will be timed."""
         with clean_process(delivery.files, scratch=self.scratch, threads=self.threads) as process:
             process.prepare(self.probe.batch(self.batch_size))
-            size = delivery.main.stat().st_size
-            yield process, Figures(size, process.loaded.seconds, process.peak_memory())
+            yield process, Figures(delivery.size_bytes, process.loaded.seconds, process.peak_memory())
 
 
 def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
@@ -105,10 +98,10 @@ def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
     `reference` are the candidate's own answers to the probe before it was written. Raises ArtifactMismatch where the
     file does not compute them, or does not compute in integers what it should.
     """
-    fraction = _check_integers(delivery)
     with ExitStack() as open_witnesses:
         baseline, baseline_figures = open_witnesses.enter_context(bench.witness(bench.baseline(delivery.output.format)))
         file, figures = open_witnesses.enter_context(bench.witness(delivery))
+        fraction = _check_integers(delivery)
         logits = torch.cat([file.answer(x) for x in bench.probe.batches()])
         check_answers(delivery, reference, logits, unquantized=_unquantized(delivery, bench.probe))
         _check_baseline(baseline, bench)
@@ -150,19 +143,19 @@ def _ratio_to_onnx(delivery: Delivery, timing: Timing) -> float | None:
 
 def _check_integers(delivery: Delivery) -> float | None:
     """The part of the MACs that the file does in integers; raises ArtifactMismatch where it should and does none."""
-    plan = delivery.candidate.plan
+    plan, name = delivery.candidate.plan, delivery.main.name
     if plan.empty:
         return None
-    if delivery.output.format is not OutputFormat.ONNX:
-        if files.read(delivery.main.parent).plan.document() != plan.document():
-            raise ArtifactMismatch(f"{delivery.main.name} does not hold the integers that it is said to hold.")
-        return None
-    fraction = int8_macs_fraction(delivery.main)
+    if delivery.output.format is OutputFormat.SAFETENSORS and _stored_plan(delivery) != plan.document():
+        raise ArtifactMismatch(f"{name} does not hold the integers that it is said to hold.")
+    fraction = runtime_of(delivery.main).int8_macs_fraction(delivery.main)
     if plan.rounds_activations and fraction == 0:
-        raise ArtifactMismatch(
-            f"{delivery.main.name} is said to compute in integers, and computes none of its MACs so."
-        )
+        raise ArtifactMismatch(f"{name} is said to compute in integers, and computes none of its MACs so.")
     return fraction
+
+
+def _stored_plan(delivery: Delivery) -> PlanDocument:
+    return files.read(delivery.main.parent).plan.document()
 
 
 def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:

@@ -10,19 +10,14 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-#: From inputs of shape (N, C, H, W) to logits of shape (N, classes).
-Run = Callable[[Floats], Floats]
-#: From a file and a number of threads to what runs it.
-Open = Callable[[Path, int], Run]
+from compressor.format import Floats, Run, runtime_of
 
 
 @dataclass(frozen=True)
@@ -94,49 +89,11 @@ def decode(line: str) -> Message:
     return _KINDS[fields.pop("kind")](**fields)
 
 
-def _onnx() -> tuple[str, Open]:
-    import onnxruntime as ort  # A witness loads the one runtime that its file needs.
-
-    from compressor.exports.onnx_zip import graph_file
-
-    def open_file(path: Path, threads: int) -> Run:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        with graph_file(path) as graph:
-            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return lambda x: session.run(None, {name: x})[0]
-
-    return f"onnxruntime {ort.__version__}", open_file
-
-
-def _torch() -> tuple[str, Open]:
-    import torch
-
-    from compressor.models.files import load_model
-
-    def open_file(path: Path, threads: int) -> Run:
-        torch.set_num_threads(threads)
-        module = load_model(path.parent).eval()
-
-        def run(x: Floats) -> Floats:
-            with torch.inference_mode():
-                logits: Floats = module(torch.from_numpy(x)).numpy()
-            return logits
-
-        return run
-
-    return f"torch {torch.__version__}", open_file
-
-
 def _load(path: Path, threads: int) -> tuple[Loaded, Run]:
-    runtime, open_file = _onnx() if path.suffix in (".onnx", ".zip") else _torch()
+    runtime = runtime_of(path)
     started = time.perf_counter()
-    run = open_file(path, threads)
-    return Loaded(runtime, time.perf_counter() - started), run
+    run = runtime.open_file(path, threads)
+    return Loaded(runtime.version(), time.perf_counter() - started), run
 
 
 def _peak_memory() -> int:

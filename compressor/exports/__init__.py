@@ -1,1 +1,1 @@
-"""The deployment formats, one file each: write it, load it back, run it."""
+"""The deployment formats: `NAME.py` writes one, `NAME_runtime.py` loads it back and runs it."""

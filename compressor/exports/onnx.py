@@ -31,6 +31,12 @@ FORMAT_VERSION = "1"
 LARGEST_MESSAGE = 2**31 - 2**24
 
 
+def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+    """Write the candidate as planned; raises ExportFailed."""
+    path = export(candidate, folder / f"{stem}.onnx")
+    return {path.name: path}
+
+
 def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned") -> Path:
     """Write the candidate to `path`, or to `path` with `.zip` behind it where it is larger than 2 GiB.
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from compressor.exports.onnx_zip import graph_file
+from compressor.format import Run
 
 _CONVOLUTIONS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger"}
 _RECURRENT = {"LSTM", "GRU"}
@@ -29,6 +30,24 @@ _MATRIX_PRODUCTS = (_INTEGER - _CONVOLUTIONS) | {"Gemm", "FusedGemm", "MatMul", 
 Shape = tuple[int, ...]
 
 
+def version() -> str:
+    """The runtime and its version."""
+    return f"onnxruntime {ort.__version__}"
+
+
+def open_file(path: Path, threads: int) -> Run:
+    """A session that answers with the file."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    with graph_file(path) as graph:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
 def int8_macs_fraction(path: Path) -> float:
     """The part of the multiply-accumulates that ONNX Runtime's optimized graph does in integers, between 0 and 1.
 
@@ -40,7 +59,7 @@ def int8_macs_fraction(path: Path) -> float:
 
 
 @dataclass(frozen=True)
-class Run:
+class OperatorRun:
     """One operator, run once."""
 
     operator: str
@@ -61,7 +80,7 @@ class Run:
         return 0
 
 
-def runs(path: Path) -> Iterator[Run]:
+def runs(path: Path) -> Iterator[OperatorRun]:
     """What the runtime's optimized graph does to answer one image, operator by operator."""
     with TemporaryDirectory() as folder, graph_file(path) as graph:
         for event in json.loads(_profile(graph, Path(folder)).read_bytes()):
@@ -85,10 +104,10 @@ def _profile(graph: Path, folder: Path) -> Path:
     return Path(session.end_profiling())
 
 
-def _run(args: Mapping[str, Any]) -> Run:
+def _run(args: Mapping[str, Any]) -> OperatorRun:
     """An event's operator and shapes; each input and output stands there as `{type: shape}`."""
     inputs, outputs = (
         tuple(tuple(shape) for tensor in args[key] for shape in tensor.values())
         for key in ("input_type_shape", "output_type_shape")
     )
-    return Run(str(args["op_name"]), inputs, outputs[0] if outputs else ())
+    return OperatorRun(str(args["op_name"]), inputs, outputs[0] if outputs else ())

@@ -1,0 +1,15 @@
+"""A candidate as `model.safetensors` and `model.json`, which `modelpress.load_model` reads."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from compressor.candidate import Candidate
+from compressor.models import files
+
+
+def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+    """Write both files, which are read under the names that they would have in a folder of their own."""
+    with TemporaryDirectory(dir=folder) as name:
+        files.write(candidate, Path(name))
+        written = [Path(name, files.WEIGHTS), Path(name, files.DOCUMENT)]
+        return {path.name: path.rename(folder / f"{stem}{path.suffix}") for path in written}
