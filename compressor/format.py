@@ -21,6 +21,8 @@ _NAMES = {
     ".json": "model_json",
     ".onnx": "onnx",
     ".zip": "onnx",
+    ".xml": "openvino",
+    ".bin": "openvino",
 }
 
 

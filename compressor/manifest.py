@@ -13,7 +13,12 @@ from contract.artifact import ArtifactFile, ArtifactFormat
 from contract.failures import ArtifactMismatch
 from contract.report import Verification
 
-_MEDIA_TYPES = {".json": "application/json", ".html": "text/html; charset=utf-8", ".zip": "application/zip"}
+_MEDIA_TYPES = {
+    ".json": "application/json",
+    ".html": "text/html; charset=utf-8",
+    ".xml": "application/xml",
+    ".zip": "application/zip",
+}
 _BINARY = "application/octet-stream"
 REPORTS = ("report.json", "report.html")
 

@@ -14,6 +14,7 @@ class ArtifactFormat(StrEnum):
     SAFETENSORS = "safetensors"
     MODEL_JSON = "model_json"
     ONNX = "onnx"
+    OPENVINO = "openvino"
     REPORT = "report"
     LOG = "log"
 
@@ -24,6 +25,8 @@ class OutputFormat(StrEnum):
     #: `model.safetensors` and `model.json`, which `modelpress.load_model` reads.
     SAFETENSORS = "safetensors"
     ONNX = "onnx"
+    #: `model.xml`, the graph, and `model.bin`, its weights.
+    OPENVINO = "openvino"
 
 
 class ArtifactFile(Value):

@@ -63,6 +63,7 @@ class Measurement(Value):
     parameters: int
     nonzero_parameters: int
     macs: int
+    #: Of all files of the form: where there are a graph and weights beside it, of both.
     size_bytes: int
     latency: Latency | None = None
     #: Time from the file to a session that can answer, in seconds.

@@ -10,7 +10,18 @@ from compressor.verify import Bench, Figures, Proof
 from contract.host import cores, instruction_set, processor
 from contract.report import Environment, Latency, Measurement, Ratios, Report
 
-_PACKAGES = ("modelpress", "torch", "torchvision", "timm", "torchao", "torch-pruning", "onnx", "onnxruntime", "numpy")
+_PACKAGES = (
+    "modelpress",
+    "torch",
+    "torchvision",
+    "timm",
+    "torchao",
+    "torch-pruning",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+)
 
 
 def report(bench: Bench, state: State, proof: Proof, *, device: str) -> Report:

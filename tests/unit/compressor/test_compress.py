@@ -9,6 +9,7 @@ import torch
 
 from compressor.compress import compress, files_left
 from compressor.context import Interrupted
+from compressor.format import runtime_of
 from compressor.measure.accuracy import accuracy, answers
 from compressor.measure.counting import zeros
 from compressor.models import files
@@ -36,14 +37,14 @@ from tests.unit.compressor.small_jobs import (
 
 
 def test_three_techniques_in_one_job(trained_weights: Path, tmp_path: Path) -> None:
-    # Given a job that prunes, distils and quantizes a trained network, and shall deliver it in both formats
+    # Given a job that prunes, distils and quantizes a trained network, and shall deliver it in every format
     steps = (
         PruneChannels(ratio=0.25),
         Distill(epochs=3, learning_rate=3e-3, batch_size=24),
         QuantizeStatic(samples=64),
     )
     desk = NotingDesk(tmp_path)
-    job = order(tmp_path, trained_weights, spec(*steps))
+    job = order(tmp_path, trained_weights, spec(*steps, outputs=["safetensors", "onnx", "openvino"]))
     # When it is done
     outcome = compress(job, desk)
     # Then the desk has heard of every step in order, and progress never fell
@@ -61,6 +62,8 @@ def test_three_techniques_in_one_job(trained_weights: Path, tmp_path: Path) -> N
     assert report.baseline.latency is not None
     # And what is told of the file is what the file does
     _check_onnx(job.out, outcome)
+    _check_openvino(job.out, outcome)
+    _check_fastest(outcome)
     _check_folder(job.out, outcome)
     _check_reports(job.out, outcome, tmp_path)
 
@@ -75,7 +78,25 @@ def _check_onnx(out: Path, outcome: Outcome) -> None:
     assert told.verified.int8_macs_fraction is not None
     assert told.verified.int8_macs_fraction > 0.95
     assert outcome.result.report.compressed.size_bytes == (out / "model.onnx").stat().st_size == told.size_bytes
-    assert told.fastest
+
+
+def _check_openvino(out: Path, outcome: Outcome) -> None:
+    run = runtime_of(out / "model.xml").open_file(out / "model.xml", 1)
+    data = images(200, seed=1)
+    logits = torch.cat([torch.from_numpy(run(batch.x.numpy())) for batch in data.batches(50)])
+    graph, weights = (file for file in outcome.files if file.format is ArtifactFormat.OPENVINO)
+    assert (graph.filename, weights.filename) == ("model.xml", "model.bin")
+    assert graph.verified is not None
+    assert graph.verified.accuracy == accuracy(logits, data.labels)
+    assert graph.verified.int8_macs_fraction is not None
+    assert graph.verified.int8_macs_fraction > 0.95
+    assert weights.verified is None
+
+
+def _check_fastest(outcome: Outcome) -> None:
+    ratios = {file.filename: file.verified.ratio_to_onnx_float32 or 9e9 for file in outcome.files if file.verified}
+    assert set(ratios) == {"model.safetensors", "model.onnx", "model.xml"}
+    assert [file.filename for file in outcome.files if file.fastest] == [min(ratios, key=ratios.__getitem__)]
 
 
 def _check_folder(out: Path, outcome: Outcome) -> None:

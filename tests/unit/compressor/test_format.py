@@ -16,12 +16,14 @@ def test_every_format_can_be_written(form: OutputFormat) -> None:
     assert callable(writer(form))
 
 
-@pytest.mark.parametrize(("name", "package"), [("model.onnx", "onnxruntime"), ("model.safetensors", "torch")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("model.onnx", "onnxruntime"), ("model.xml", "openvino"), ("model.safetensors", "torch")]
+)
 def test_a_runtime_says_its_version(name: str, package: str) -> None:
     assert runtime_of(Path(name)).version() == f"{package} {version(package)}"
 
 
-@pytest.mark.parametrize("name", ["model.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
 def test_a_process_that_runs_a_file_loads_no_torch(name: str) -> None:
     # Given a fresh interpreter / When it loads what runs the file / Then there is no torch in it
     code = f"import sys; from pathlib import Path; from compressor.format import runtime_of; runtime_of(Path({name!r}))"

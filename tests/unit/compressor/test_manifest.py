@@ -20,6 +20,8 @@ from contract.report import Accuracy, Report
         ("model.json", ArtifactFormat.MODEL_JSON, "application/json"),
         ("model.onnx", ArtifactFormat.ONNX, "application/octet-stream"),
         ("model.onnx.zip", ArtifactFormat.ONNX, "application/zip"),
+        ("model.xml", ArtifactFormat.OPENVINO, "application/xml"),
+        ("model.float32.bin", ArtifactFormat.OPENVINO, "application/octet-stream"),
         ("report.json", ArtifactFormat.REPORT, "application/json"),
         ("report.html", ArtifactFormat.REPORT, "text/html; charset=utf-8"),
     ],
@@ -79,6 +81,23 @@ def test_falsified_figures_are_caught(honest: ReportDocument, tmp_path: Path, li
     # When it is held against the files, then it does not pass
     with pytest.raises(ArtifactMismatch):
         audit(falsified, tmp_path)
+
+
+@pytest.mark.parametrize(("weights", "honest_size"), [("model.bin", True), ("model.float32.bin", False)])
+def test_the_bytes_of_a_form_are_those_of_all_its_files(
+    honest: ReportDocument, tmp_path: Path, weights: str, honest_size: bool
+) -> None:
+    # Given the report of a form of two files, or of one file beside another form's
+    (tmp_path / "model.xml").write_bytes(b"x" * 35_310)
+    (tmp_path / weights).write_bytes(b"x" * 700_000)
+    files = (listed(tmp_path / "model.xml", verified=honest.files[0].verified), listed(tmp_path / weights))
+    document = honest.model_copy(update={"files": files})
+    # When it is held against them, then it passes where its bytes are their sum
+    if honest_size:
+        audit(document, tmp_path)
+    else:
+        with pytest.raises(ArtifactMismatch, match="figures"):
+            audit(document, tmp_path)
 
 
 def test_a_file_that_changed_after_its_proof_is_caught(honest: ReportDocument, tmp_path: Path) -> None:

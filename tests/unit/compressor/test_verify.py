@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from torch import Tensor
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.delivery import Delivery, deliver
-from compressor.exports import onnx
+from compressor.format import writer
 from compressor.measure.probe import Probe, probe
 from compressor.measure.state import State, measured
 from compressor.method import method
@@ -27,6 +28,7 @@ from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, mod
 
 CPU = torch.device("cpu")
 ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
+OPENVINO = Output(format=OutputFormat.OPENVINO)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,26 @@ def test_an_honest_int8_file_passes(job: Job, tmp_path: Path) -> None:
     assert proof.figures.size_bytes < 0.5 * proof.baseline.size_bytes
 
 
+def test_honest_openvino_files_pass(job: Job, tmp_path: Path) -> None:
+    # Given the quantized network as OpenVINO IR
+    delivery = deliver(job.int8.candidate, OPENVINO, tmp_path)
+    # When it is put to the test
+    proof = prove(delivery, job.int8.logits, job.bench)
+    # Then it runs in integers, beside the original in OpenVINO, and is compared with float32 ONNX too
+    found = proof.verification
+    assert found.latency is not None
+    assert found.baseline_latency is not None
+    assert found.runtime == found.latency.runtime == found.baseline_latency.runtime
+    assert found.runtime.startswith("openvino ")
+    assert found.int8_macs_fraction is not None
+    assert found.int8_macs_fraction > 0.95
+    assert found.top1_agreement >= 0.98
+    assert found.ratio_to_onnx_float32 is not None
+    # And graph and weights are counted
+    assert proof.figures.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+
+
 def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     # Given the quantized network as safetensors
     delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
@@ -105,19 +127,24 @@ def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     assert found.top1_agreement >= 0.98
 
 
-def with_swapped_weights(path: Path, job: Job) -> None:
-    onnx.export(stranger(), path)
+def put_in_place(delivery: Delivery, candidate: Candidate) -> None:
+    writer(delivery.output.format)(candidate, delivery.main.parent, "model")
 
 
-def with_swapped_integers(path: Path, job: Job) -> None:
-    other = method("quantize_static")(stranger(), QuantizeStatic(), Context(calibration=images(64, seed=2)))
-    onnx.export(other, path)
+def with_swapped_weights(delivery: Delivery, job: Job) -> None:
+    put_in_place(delivery, stranger())
 
 
-def with_floats(path: Path, job: Job) -> None:
-    onnx.export(replace(job.int8.candidate, plan=QuantizationPlan()), path)
+def with_swapped_integers(delivery: Delivery, job: Job) -> None:
+    context = Context(calibration=images(64, seed=2))
+    put_in_place(delivery, method("quantize_static")(stranger(), QuantizeStatic(), context))
 
 
+def with_floats(delivery: Delivery, job: Job) -> None:
+    put_in_place(delivery, replace(job.int8.candidate, plan=QuantizationPlan()))
+
+
+@pytest.mark.parametrize("output", [ONNX, OPENVINO], ids=["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("lie", "said"),
     [
@@ -126,22 +153,38 @@ def with_floats(path: Path, job: Job) -> None:
         (with_floats, "computes none of its MACs"),
     ],
 )
-def test_a_lying_int8_file_is_caught(job: Job, tmp_path: Path, lie: Callable[[Path, Job], None], said: str) -> None:
+def test_a_lying_int8_file_is_caught(
+    job: Job, tmp_path: Path, output: Output, lie: Callable[[Delivery, Job], None], said: str
+) -> None:
     # Given an INT8 file, in whose place something else lies
-    delivery = deliver(job.int8.candidate, ONNX, tmp_path)
-    lie(delivery.main, job)
+    delivery = deliver(job.int8.candidate, output, tmp_path)
+    lie(delivery, job)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match=said):
         prove(delivery, job.int8.logits, job.bench)
 
 
-def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", [ONNX, OPENVINO], ids=["onnx", "openvino"])
+def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path, output: Output) -> None:
     # Given a float32 file that holds another network's weights
-    delivery = deliver(job.bench.original.candidate, ONNX, tmp_path)
-    with_swapped_weights(delivery.main, job)
+    delivery = deliver(job.bench.original.candidate, output, tmp_path)
+    with_swapped_weights(delivery, job)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match="answers differently"):
         prove(delivery, job.bench.original.logits, job.bench)
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut short", "of another network"])
+def test_other_weights_beside_a_true_graph_are_caught(job: Job, tmp_path: Path, cut: bool) -> None:
+    # Given a graph, and beside it weights that are not its own
+    delivery = deliver(job.bench.original.candidate, OPENVINO, tmp_path)
+    (tmp_path / "other").mkdir()
+    other = deliver(stranger(), OPENVINO, tmp_path / "other").files["model.bin"].read_bytes()
+    delivery.files["model.bin"].write_bytes(b"" if cut else other)
+    # When they are put to the test, then they do not pass, and the failure tells nothing of the machine
+    with pytest.raises(ArtifactMismatch, match=r"model\.xml") as caught:
+        prove(delivery, job.bench.original.logits, job.bench)
+    assert not re.search(r"\w/\w", caught.value.detail)
 
 
 def test_a_swapped_safetensors_folder_is_caught(job: Job, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 from contract.artifact import OutputFormat
 from contract.settings import Settings
 from worker.card import cuda_is_there, memory_bytes, write_card
@@ -15,9 +17,23 @@ def test_the_card_tells_of_this_machine() -> None:
     card = write_card(Settings(slots=2))
     # Then
     assert card.slots == 2
-    assert card.runtimes["onnxruntime"] == metadata.version("onnxruntime")
+    for runtime in ("onnxruntime", "openvino"):
+        assert card.runtimes[runtime] == metadata.version(runtime)
     assert set(card.outputs) == set(OutputFormat)
     assert card.version.startswith(metadata.version("modelpress") + "+")
+
+
+def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an environment in which OpenVINO is not installed
+    installed = metadata.distributions
+    monkeypatch.setattr(
+        metadata, "distributions", lambda *, name: [] if name == "openvino" else list(installed(name=name))
+    )
+    # When the card is written
+    card = write_card(Settings())
+    # Then everything else is offered
+    assert set(card.outputs) == set(OutputFormat) - {OutputFormat.OPENVINO}
+    assert "openvino" not in card.runtimes
 
 
 def test_two_starts_are_two_workers_of_one_version() -> None:

@@ -1,0 +1,82 @@
+"""A candidate as OpenVINO IR, made of its ONNX file: float32, or integers with the plan's own scales."""
+
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from compressor.candidate import Candidate
+from compressor.exports import onnx
+from compressor.exports.onnx_zip import graph_file
+from compressor.exports.openvino_runtime import openvino
+from contract.failures import ExportFailed
+
+#: No batch is as large, so that what is left of a size after division by it is the size.
+_LARGEST_SIZE = 2**31 - 1
+
+
+def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+    """Write the graph (`.xml`) and the weights (`.bin`); raises ExportFailed.
+
+    Inputs, outputs and metadata are those of the ONNX file. The same candidate gives the same bytes.
+    """
+    _refuse_dynamic(candidate)
+    graph, weights = folder / f"{stem}.xml", folder / f"{stem}.bin"
+    with TemporaryDirectory(dir=folder) as name:
+        exported = onnx.export(candidate, Path(name, "model.onnx"))
+        with graph_file(exported) as source:
+            model = _read(source)
+            _hold_sizes(model)
+            _name(model, candidate)
+            # Unlike `save_model` this keeps float32 as it is, and tells of no build.
+            openvino().serialize(model, graph, weights)
+    return {path.name: path for path in (graph, weights)}
+
+
+def _refuse_dynamic(candidate: Candidate) -> None:
+    """OpenVINO reads such layers, but multiplies their codes as floats."""
+    if candidate.plan.dynamic:
+        layers = ", ".join(sorted(name.rpartition(".")[0] for name in candidate.plan.dynamic))
+        raise ExportFailed(
+            f"OpenVINO has no integer kernel for layers that quantize their input as it comes: {layers}."
+        )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return openvino().Core().read_model(path)
+    except RuntimeError as error:
+        raise ExportFailed(f"The network cannot be written for OpenVINO: {_cause(error)}") from None
+
+
+def _cause(error: RuntimeError) -> str:
+    """The operators that OpenVINO does not convert, without the lines of its sources where it says so."""
+    nodes = re.findall(r"ONNX node '<Node\((\w+)\): ([^>]*)>'", str(error))
+    summary = re.findall(r"^-- (.*: .*)$", str(error), re.MULTILINE)
+    return "; ".join([*summary, *(f"{kind} {name}" for kind, name in nodes)])[:500] or "no reason given"
+
+
+def _hold_sizes(model: Any) -> None:
+    """Have OpenVINO read the size of a batch from the images.
+
+    Left alone, it reads it from the first layer that has it: a convolution, between its sums and its bias. Where that
+    has integers, the bias of its first channel is then taken for all of them.
+    """
+    ops = openvino().opset13
+    for user in [user for image in model.inputs for user in image.get_target_inputs()]:
+        if user.get_node().get_type_name() == "ShapeOf":
+            sizes = user.get_node().output(0)
+            users = sizes.get_target_inputs()
+            largest = ops.constant(np.array(_LARGEST_SIZE, sizes.get_element_type().to_dtype()))
+            for reader in users:
+                reader.replace_source_output(ops.floor_mod(sizes, largest).output(0))
+
+
+def _name(model: Any, candidate: Candidate) -> None:
+    """Name by its place what OpenVINO has numbered in the order in which this process happened to make it."""
+    model.set_friendly_name(candidate.architecture.name)
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{node.get_type_name()}_{place}")
