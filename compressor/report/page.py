@@ -13,7 +13,6 @@ from compressor.report.document import ReportDocument
 from compressor.report.plots import accuracy_against_size, latency_bars, points
 from compressor.report.step_plots import DRAWN, pictures
 from compressor.report.style import svg
-from contract.artifact import ArtifactFormat
 from contract.methods import Params
 from contract.report import Measurement, Report
 
@@ -61,8 +60,7 @@ def page(document: ReportDocument) -> str:
     return environment.get_template("page.html").render(
         document=document,
         report=document.result.report,
-        onnx=next((file.filename for file in document.files if file.format is ArtifactFormat.ONNX), None),
-        folder=any(file.format is ArtifactFormat.SAFETENSORS for file in document.files),
+        first={file.format: file.filename for file in reversed(document.files)},
         headlines=tuple(_headlines(document.result.report)),
         rows=tuple(_rows(document.result.report)),
         steps=tuple(zip(document.spec.steps, document.steps, strict=False)),

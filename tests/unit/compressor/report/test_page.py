@@ -11,6 +11,7 @@ from compressor.report.page import page, write_reports
 from compressor.report.plots import accuracy_against_size, points
 from compressor.report.style import svg, write_png
 from compressor.sparsity.histogram import Tally, histogram
+from contract.artifact import ArtifactFormat
 from contract.model import Architecture
 from contract.report import Histogram, LayerBefore, LayerSensitivity, Notice, Sensitivity
 from contract.value import Json
@@ -90,6 +91,18 @@ def test_the_page_tells_everything(document: ReportDocument) -> None:
     ):
         assert told in html, told
     assert html.count("<svg") == 2
+
+
+def test_the_page_tells_how_to_load_openvino_files(document: ReportDocument) -> None:
+    # Given a job that delivers a graph and its weights
+    names = ("model.xml", "model.bin")
+    files = [
+        document.files[0].model_copy(update={"format": ArtifactFormat.OPENVINO, "filename": name}) for name in names
+    ]
+    # When its page is made, then it says how to load the graph
+    html = page(document.model_copy(update={"files": files}))
+    assert 'openvino.compile_model("model.xml"' in html
+    assert "InferenceSession" not in html
 
 
 def test_without_data_the_page_claims_nothing_of_accuracy(document: ReportDocument) -> None:
