@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from contract.artifact import OutputFormat
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
+from contract.methods.quantize import QuantizeDynamic
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
 
@@ -69,6 +71,20 @@ def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Faul
             )
 
 
+def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
+    """Formats that cannot hold what the steps make."""
+    if not any(isinstance(step, QuantizeDynamic) for step in options.steps):
+        return
+    for index, output in enumerate(options.outputs):
+        if output.format is OutputFormat.OPENVINO and output.precision == "as_planned":
+            yield Fault(
+                pointer=f"/outputs/{index}",
+                code=InvalidSpec.code,
+                detail="OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of "
+                'quantize_dynamic do. Ask for onnx, or for openvino with the precision "float32".',
+            )
+
+
 def roles_of(data: DataUse) -> frozenset[Role]:
     """What the job has data for."""
     return frozenset(role for role in Role if getattr(data, role.value) is not None)
@@ -80,6 +96,7 @@ def faults(options: JobOptions, *, data: frozenset[Role], untrained: bool) -> tu
         *faults_of_order(options),
         *faults_of_data(options, data),
         *faults_of_teachers(options, untrained=untrained),
+        *faults_of_outputs(options),
     )
 
 

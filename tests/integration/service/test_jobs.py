@@ -63,6 +63,11 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
         ({"steps": [{"method": "quantize_dynamic"}, {"method": "prune_weights"}]}, "wrong_order", "/steps/1"),
         ({"steps": [{"method": "quantize_dynamic"}, {"method": "quantize_dynamic"}]}, "already_quantized", "/steps/1"),
         (
+            {"steps": [{"method": "quantize_dynamic"}], "outputs": ["onnx", "openvino"]},
+            "invalid_spec",
+            "/outputs/1",
+        ),
+        (
             {"steps": [{"method": "prune_weights"}, {"method": "replace_architecture", "architecture": ARCHITECTURE}]},
             "wrong_order",
             "/steps/1",
@@ -119,8 +124,8 @@ def test_what_no_worker_can_do_is_refused_once_there_are_workers(api: Api) -> No
     workers.announce(card(outputs=["safetensors"]))
     until(lambda: bool(api.http.get("/v1/capabilities").json()["workers"]))
     try:
-        # When a job wants CUDA and ONNX
-        answer = api.http.post("/v1/jobs", json=SPEC | {"device": "cuda"})
+        # When a job wants CUDA and OpenVINO
+        answer = api.http.post("/v1/jobs", json=SPEC | {"device": "cuda", "outputs": ["safetensors", "openvino"]})
         # Then both are refused
         assert [fault["code"] for fault in answer.json()["errors"]] == ["device_unavailable", "format_unavailable"]
     finally:
