@@ -9,14 +9,17 @@ from contract.methods.distill import Distill
 from contract.methods.quantize import QuantizeDynamic
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
+#: Stages whose steps give weights their codes.
+_CODING = (Stage.STORAGE, Stage.PRECISION)
+
 
 def faults_of_order(options: JobOptions) -> Iterator[Fault]:
     """Steps that make no sense where they stand."""
     for index, step in enumerate(options.steps):
         before = options.steps[:index]
-        quantizer = next((s for s in before if s.stage is Stage.PRECISION), None)
+        quantizer = next((s for s in before if s.stage in _CODING and not _may_follow(step, s)), None)
         if quantizer is not None:
-            yield from _after_quantization(index, step, quantizer)
+            yield _after_quantization(index, step, quantizer)
         if step.stage is Stage.ARCHITECTURE and before:
             yield Fault(
                 pointer=f"/steps/{index}",
@@ -25,27 +28,37 @@ def faults_of_order(options: JobOptions) -> Iterator[Fault]:
             )
 
 
-def _after_quantization(index: int, step: Params, quantizer: Params) -> Iterator[Fault]:
+def _may_follow(step: Params, quantizer: Params) -> bool:
+    if _codes_after(step, quantizer):
+        return not (_takes_all(step) and _takes_all(quantizer))
+    return quantizer.stage is Stage.STORAGE and step.keeps_codes
+
+
+def _codes_after(step: Params, quantizer: Params) -> bool:
+    """Whether the step gives codes to what the quantizer has left."""
+    return step.stage is Stage.PRECISION or step.stage is quantizer.stage is Stage.STORAGE
+
+
+def _takes_all(step: Params) -> bool:
+    return getattr(step, "include", ("*",)) == ("*",) and not getattr(step, "exclude", ())
+
+
+def _after_quantization(index: int, step: Params, quantizer: Params) -> Fault:
     pointer = f"/steps/{index}"
-    if step.stage is not Stage.PRECISION:
-        kind = "train" if step.recipe else "change"
-        yield Fault(
-            pointer=pointer,
-            code=WrongOrder.code,
-            detail=f"{step.method} would {kind} a model that {quantizer.method} has quantized. "
-            f"Put {step.method} before {quantizer.method}.",
-        )
-    elif not (getattr(step, "exclude", ()) or getattr(quantizer, "exclude", ())) and _takes_all(step, quantizer):
-        yield Fault(
+    if _codes_after(step, quantizer):
+        return Fault(
             pointer=pointer,
             code=AlreadyQuantized.code,
             detail=f"{quantizer.method} has quantized the layers that {step.method} would take. "
             "Drop one of the two, or part the layers between them with include and exclude.",
         )
-
-
-def _takes_all(*steps: Params) -> bool:
-    return all(getattr(step, "include", ("*",)) == ("*",) for step in steps)
+    kind = "train" if step.recipe else "change"
+    return Fault(
+        pointer=pointer,
+        code=WrongOrder.code,
+        detail=f"{step.method} would {kind} a model that {quantizer.method} has quantized. "
+        f"Put {step.method} before {quantizer.method}.",
+    )
 
 
 def faults_of_data(options: JobOptions, present: frozenset[Role]) -> Iterator[Fault]:

@@ -42,8 +42,7 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
         labels=partial(cross_entropy, smoothing=params.label_smoothing),
         alpha=params.alpha,
     )
-    train(student, params, context, objective=objective, images=images)
-    return student
+    return train(student, params, context, objective=objective, images=images).coded(student)
 
 
 def _teacher(candidate: Candidate, params: Distill, context: Context) -> nn.Module:

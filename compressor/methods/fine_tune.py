@@ -8,5 +8,4 @@ from contract.methods.train import FineTune
 
 def apply(candidate: Candidate, params: FineTune, context: Context) -> Candidate:
     """Train the candidate on the labels of the training data, and on the original's answers where it is asked to."""
-    recover(candidate, params, context)
-    return candidate
+    return recover(candidate, params, context).coded(candidate)

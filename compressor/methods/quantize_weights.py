@@ -19,7 +19,9 @@ from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
 from compressor.training.normalization import moments, shift
 from compressor.training.objectives import kl_divergence
+from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
+from contract.methods import Recovery
 from contract.methods.low_bit import ENDS, QuantizeWeights, Scheme, usual
 
 #: Numbers of bits among which a target is met.
@@ -48,14 +50,16 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     work = _Work(candidate, params, context, _layers(candidate, params))
     candidate.module.to(context.device)
     before = {name: work.weight(name).detach().clone() for name in work.names}
-    images = context.calibration if params.recalibrate else None
+    images = context.calibration if params.recalibrate and not params.training else None
     given = moments(candidate.module, images, device=context.device) if images else {}
     codes = work.coding.apply(work.forms(), context.progress)
     if images:
         shift(candidate.module, images, given, device=context.device)
-    work.tell(codes, before)
     work.tell_of_the_rest(codes)
-    return replace(candidate, plan=replace(candidate.plan, weights={**candidate.plan.weights, **codes}))
+    if params.training:
+        codes = work.trained(codes, before, params.training)
+    work.tell(codes, before)
+    return replace(candidate, plan=candidate.plan.with_weights(codes))
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,19 @@ class _Work:
         with _replaced(self.weight(name), codes.dequantized()):
             coded = answers(self.candidate.module, images, device=self.context.device)
         return float(kl_divergence(coded, original, temperature=1.0))
+
+    @torch.no_grad()
+    def trained(
+        self, codes: Mapping[str, LevelCodes], before: Mapping[str, Tensor], recipe: Recovery
+    ) -> dict[str, LevelCodes]:
+        """The codes after training, which begins with the weights that were there before them."""
+        for name in codes:
+            self.weight(name).copy_(before[name])
+        coded = replace(self.candidate, plan=self.candidate.plan.with_weights(codes))
+        with torch.enable_grad():
+            straight = recover(coded, recipe, self.context).straight
+        assert straight is not None
+        return {name: straight.codes[name] for name in codes}
 
     def tell(self, codes: Mapping[str, LevelCodes], before: Mapping[str, Tensor]) -> None:
         """What each layer got and what it lost by it."""

@@ -89,6 +89,44 @@ def fitted(rows: Tensor, form: Form, *, kept: Tensor | None = None) -> Grid:
     return replace(grid, group=form.group, scale=_stored(grid.scale, form.group))
 
 
+def refitted(weight: Tensor, codes: LevelCodes, *, kept: Tensor | None = None) -> LevelCodes:
+    """The codes of a weight on the grid of `codes`, and the scale or codebook that then has the least squared error."""
+    rows = weight.to("cpu", torch.float32).flatten(1)
+    grid = Grid(codes.levels, codes.scale, codes.zero, codes.group)
+    mask = None if kept is None else kept.flatten(1)
+    form = Form(codes.scheme, codes.bits, codes.group)
+    found = coded(grid.codes(rows), grid, form, shape=weight.shape, kept=mask)
+    counted = torch.ones_like(rows) if mask is None else mask.float()
+    if codes.scheme is Scheme.CODEBOOK:
+        return replace(found, levels=_centered(rows, found, pinned=mask is not None))
+    if codes.scheme is Scheme.POWER_OF_TWO or codes.scale is None:
+        return found
+    return replace(found, scale=_stored(_scaled(rows * counted, found, counted), codes.group))
+
+
+def _centered(rows: Tensor, codes: LevelCodes, *, pinned: bool) -> Tensor:
+    """Each level in the middle of the weights that have it; with `pinned`, the first stays zero."""
+    members, values = codes.codes.flatten().long(), rows.flatten().double()
+    sums = torch.zeros(len(codes.levels), dtype=torch.float64).index_add_(0, members, values)
+    sizes = torch.bincount(members, minlength=len(codes.levels))
+    found = torch.where(sizes > 0, (sums / sizes.clamp_min(1)).float(), codes.levels)
+    return torch.cat([codes.levels[:1], found[1:]]) if pinned and float(codes.levels[0]) == 0 else found
+
+
+def _scaled(rows: Tensor, codes: LevelCodes, counted: Tensor) -> Tensor:
+    """<w, v> / <v, v> for the weights w and the levels v of each group."""
+    values = codes.levels[codes.codes.flatten(1).long()]
+    if codes.zero is not None:
+        values = values - by_column(codes.zero, codes.group, values.shape[1])
+    w, v = _grouped(rows, codes.group), _grouped(values * counted, codes.group)
+    squares = v.square().sum(2)
+    assert codes.scale is not None
+    old = codes.scale.float()
+    found = (w * v).sum(2) / squares.clamp_min(1e-12)
+    # A group whose weights are all at zero, or that would turn around, keeps what it has.
+    return torch.where((squares > 0) & (found > 0), found, old)
+
+
 def _stored(scale: Tensor | None, group: int | None) -> Tensor | None:
     """A scale as it is kept: groups are small, so theirs have 16 bits."""
     return scale if scale is None or group is None else scale.to(torch.bfloat16)

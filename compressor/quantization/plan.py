@@ -1,7 +1,7 @@
 """What quantization will do to each layer: codes, scales and ranges, beside a module that stays float."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import Field
 from torch import Tensor
@@ -108,13 +108,22 @@ class QuantizationPlan:
 
         `NAME#codes` (int8, or uint8 for levels), and where there are any `NAME#scale`, `NAME#zero` and `NAME#levels`.
         """
-        return {name + end: t for name, weight in self.weights.items() for end, t in _parts(weight).items()}
+        return tensors_of(self.weights)
+
+    def with_weights(self, weights: Mapping[str, WeightCodes | LevelCodes]) -> "QuantizationPlan":
+        """The plan with these weights beside the ones that it has, or in their place."""
+        return replace(self, weights={**self.weights, **weights})
 
 
 def _layout(weight: LevelCodes) -> LevelLayout:
     return LevelLayout(
         scheme=weight.scheme, bits=weight.bits, group=weight.group, pruned=bool((weight.levels == 0).any())
     )
+
+
+def tensors_of(weights: Mapping[str, WeightCodes | LevelCodes]) -> dict[str, Tensor]:
+    """The tensors of all these weights, by parameter name and what they are."""
+    return {name + end: tensor for name, weight in weights.items() for end, tensor in _parts(weight).items()}
 
 
 def _parts(weight: WeightCodes | LevelCodes) -> dict[str, Tensor]:
@@ -138,12 +147,17 @@ def restored(document: PlanDocument, tensors: Mapping[str, Tensor]) -> Quantizat
 
 def _of_levels(name: str, layout: LevelLayout, tensors: Mapping[str, Tensor]) -> LevelCodes:
     learned = layout.scheme is Scheme.CODEBOOK
-    return LevelCodes(
-        scheme=layout.scheme,
-        bits=layout.bits,
+    levels = tensors[name + LEVELS] if learned else levels_of(layout.scheme, layout.bits, pruned=layout.pruned)
+    empty = LevelCodes(layout.scheme, layout.bits, tensors[name + CODES], levels, group=layout.group)
+    return codes_from(name, empty, tensors)
+
+
+def codes_from(name: str, like: LevelCodes, tensors: Mapping[str, Tensor]) -> LevelCodes:
+    """The codes of the weight of this name, of the form of others; raises KeyError where there are none."""
+    return replace(
+        like,
         codes=tensors[name + CODES],
-        levels=tensors[name + LEVELS] if learned else levels_of(layout.scheme, layout.bits, pruned=layout.pruned),
+        levels=tensors.get(name + LEVELS, like.levels),
         scale=tensors.get(name + SCALE),
         zero=tensors.get(name + ZERO),
-        group=layout.group,
     )

@@ -1,7 +1,7 @@
 """The one training loop: fine-tuning, distillation, sparse training, gradual pruning are objectives and hooks of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 
 import torch
@@ -11,6 +11,8 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Batch
 from compressor.measure.accuracy import answers, loss
+from compressor.quantization.levels import LevelCodes
+from compressor.quantization.plan import tensors_of
 from compressor.training.average import Average
 from compressor.training.layout import channels_last, contiguous
 from compressor.training.mixing import mixed
@@ -19,6 +21,7 @@ from compressor.training.optimizers import optimizer_for, rate_at, set_rate
 from compressor.training.precision import autocast, in_bf16
 from compressor.training.splitting import Split
 from compressor.training.state import AfterUpdate, Run
+from compressor.training.straight import Straight
 from contract.failures import TrainingDiverged
 from contract.methods import Recipe
 
@@ -79,7 +82,9 @@ class _Work:
     ) -> None:
         module = channels_last(candidate.module.to(context.device)).train()
         average = Average(module, decay=recipe.average) if recipe.average else None
-        self.run = Run(module=module, optimizer=optimizer_for(module, recipe), average=average)
+        codes = {name: codes for name, codes in candidate.plan.weights.items() if isinstance(codes, LevelCodes)}
+        straight = Straight(module, codes, candidate.masks) if codes else None
+        self.run = Run(module=module, optimizer=optimizer_for(module, recipe), average=average, straight=straight)
         for name, kept in candidate.masks.items():
             self.run.mask(name, kept)
         self._recipe, self._context, self._objective = recipe, context, objective
@@ -139,11 +144,15 @@ class _Work:
         found.backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(run.module.parameters(), recipe.clip_norm)
+        if run.straight is not None:
+            run.straight.release()
         run.optimizer.step()
         self._after_update(run, iteration)
         if run.average is not None:
             run.average.update()
         run.apply_masks()
+        if run.straight is not None:
+            run.straight.encode()
         return found.detach()
 
     def _judge(self) -> None:
@@ -151,25 +160,42 @@ class _Work:
         run, held_out = self.run, self._images.held_out
         assert held_out is not None
         with run.average.in_place() if run.average else nullcontext():
-            self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels))
+            codes = self._judged_codes()
+            self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels), codes)
         self._context.record("held_out_loss", list(run.judged))
 
-    def _compare(self, found: float) -> None:
+    def _judged_codes(self) -> Mapping[str, LevelCodes]:
+        """The codes with which the module answers; an average is coded for the time being."""
+        straight = self.run.straight
+        if straight is None:
+            return {}
+        return straight.codes if self.run.average is None else straight.rounded()
+
+    def _compare(self, found: float, codes: Mapping[str, LevelCodes]) -> None:
         run = self.run
         run.judged.append(found)
         if self._recipe.keep == "best" and run.epochs_since_best == 0:
-            run.best = {name: tensor.detach().clone() for name, tensor in run.module.state_dict().items()}
+            tensors = run.module.state_dict() | tensors_of(codes)
+            run.best = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def finish(self) -> None:
         """Leave in the module what shall be kept of it."""
         run = self.run
         if run.best:
-            run.module.load_state_dict(run.best)
+            self._take_best()
             self._context.record("epoch_kept", len(run.judged) - run.epochs_since_best)
         elif run.average is not None:
             run.average.take_over()
+            if run.straight is not None:
+                run.straight.encode()
         run.apply_masks()
         contiguous(run.module).eval()
+
+    def _take_best(self) -> None:
+        run = self.run
+        run.module.load_state_dict({name: run.best[name] for name in run.module.state_dict()})
+        if run.straight is not None:
+            run.straight.take(run.best)
 
 
 def _cuda(context: Context) -> list[torch.device]:

@@ -1,18 +1,21 @@
 """A training underway, and how it becomes what a checkpoint keeps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from compressor.candidate import Candidate
 from compressor.context import TrainingState
 from compressor.training.average import Average
 from compressor.training.optimizers import optimizer_tensors, restore_optimizer
+from compressor.training.straight import Straight
 from contract.value import Json
 
 _MODULE, _OPTIMIZER, _AVERAGE, _BEST, _MASK = "module.", "optimizer.", "average.", "best.", "mask."
+_STRAIGHT = "straight."
 _CURVE, _JUDGED, _UPDATES = "train_loss", "held_out_loss", "average_updates"
 
 
@@ -25,6 +28,8 @@ class Run:
     #: For a pruned parameter's name, true where a weight is kept; of the parameter's device and layout.
     masks: dict[str, Tensor] = field(default_factory=dict)
     average: Average | None = None
+    #: The weights that have codes, where there are any.
+    straight: Straight | None = None
     #: Mean loss of each epoch that is done.
     curve: list[float] = field(default_factory=list)
     #: Loss on the held-out images after each epoch, where there are any.
@@ -54,6 +59,12 @@ class Run:
             if self.average is not None:
                 self.average.tensors[name].mul_(mask)
 
+    def coded(self, candidate: Candidate) -> Candidate:
+        """The candidate with the codes that its weights have now."""
+        if self.straight is None:
+            return candidate
+        return replace(candidate, plan=candidate.plan.with_weights(self.straight.codes))
+
     def state(self) -> TrainingState:
         """What a checkpoint keeps of it; the tensors are those that training goes on with."""
         parts: Mapping[str, Mapping[str, Tensor]] = {
@@ -62,6 +73,7 @@ class Run:
             _AVERAGE: self.average.tensors if self.average else {},
             _BEST: self.best,
             _MASK: self.masks,
+            _STRAIGHT: self.straight.state() if self.straight else {},
         }
         tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
         values: dict[str, Json] = {_CURVE: list(self.curve), _JUDGED: list(self.judged)}
@@ -75,6 +87,8 @@ class Run:
         restore_optimizer(self.optimizer, _under(_OPTIMIZER, state))
         if self.average is not None:
             self.average.restore(_under(_AVERAGE, state), int(_numbers(state, _UPDATES)[0]))
+        if self.straight is not None:
+            self.straight.restore(_under(_STRAIGHT, state))
         for name, kept in _under(_MASK, state).items():
             self.mask(name, kept)
         self.best = dict(_under(_BEST, state))

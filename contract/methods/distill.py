@@ -15,6 +15,7 @@ class Distill(Training):
     stage: ClassVar[Stage] = Stage.WEIGHTS
     needs: ClassVar[frozenset[Role]] = frozenset({Role.TRAIN})
     needs_labels: ClassVar[bool] = True
+    keeps_codes: ClassVar[bool] = True
 
     objective: Literal["kl", "mse"] = Field(
         default="kl", description="The distance between the answers: KL at a temperature, or squared error on logits."

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contract.methods.params import Params, Patterns, Role, Stage
+from contract.methods.params import Params, Patterns, Recovery, Role, Stage
 
 Bits = Annotated[int, Field(ge=1, le=8)]
 
@@ -46,7 +46,7 @@ class QuantizeWeights(Params):
     """Stores weights in 1 to 8 bits; activations stay float32."""
 
     method: Literal["quantize_weights"] = "quantize_weights"
-    stage: ClassVar[Stage] = Stage.PRECISION
+    stage: ClassVar[Stage] = Stage.STORAGE
 
     bits: Bits = Field(default=4, description="Bits of a weight.")
     scheme: Scheme = Field(
@@ -88,12 +88,22 @@ class QuantizeWeights(Params):
     all_layers: bool = Field(
         default=False, description="Treat the first and the last layer like all others; else they get 8 bits."
     )
+    training: Recovery | None = Field(
+        default=None,
+        description="Train the network while it computes with the codes, updates going straight through them to float "
+        "weights behind (Courbariaux et al. 2015); scales and codebooks follow.",
+    )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     recalibrate: bool = Field(
         default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")
+
+    @property
+    def recipe(self) -> Recovery | None:
+        """The training with codes in place."""
+        return self.training
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -15,6 +15,8 @@ class Stage(StrEnum):
     ARCHITECTURE = "architecture"
     #: Changes the network's shape or its weights: in any order, any number of times.
     WEIGHTS = "weights"
+    #: Decides how weights are stored: after what changes them, but training may go on with what is stored.
+    STORAGE = "storage"
     #: Decides how numbers are stored and multiplied: after everything else.
     PRECISION = "precision"
 
@@ -113,6 +115,8 @@ class Params(Value):
     needs: ClassVar[frozenset[Role]] = frozenset()
     #: Whether the labels of the data are used too.
     needs_labels: ClassVar[bool] = False
+    #: Whether it leaves weights with the codes that an earlier step has given them.
+    keeps_codes: ClassVar[bool] = False
 
     @property
     def recipe(self) -> Recipe | None:

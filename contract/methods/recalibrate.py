@@ -13,5 +13,6 @@ class Recalibrate(Params):
     method: Literal["recalibrate"] = "recalibrate"
     stage: ClassVar[Stage] = Stage.WEIGHTS
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
+    keeps_codes: ClassVar[bool] = True
 
     samples: int = Field(default=1024, ge=2, le=1_000_000, description="How many calibration images are used at most.")

@@ -13,6 +13,7 @@ class AnalyzeSensitivity(Params):
     method: Literal["analyze_sensitivity"] = "analyze_sensitivity"
     stage: ClassVar[Stage] = Stage.WEIGHTS
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
+    keeps_codes: ClassVar[bool] = True
 
     importance: Literal["l1", "random", "gradient", "wanda"] = Field(
         default="l1", description="What tells which weights go first, as in prune_weights."

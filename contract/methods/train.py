@@ -12,3 +12,4 @@ class FineTune(Training, Recovery):
     stage: ClassVar[Stage] = Stage.WEIGHTS
     needs: ClassVar[frozenset[Role]] = frozenset({Role.TRAIN})
     needs_labels: ClassVar[bool] = True
+    keeps_codes: ClassVar[bool] = True

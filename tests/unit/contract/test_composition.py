@@ -1,0 +1,53 @@
+"""Which steps may follow which."""
+
+from typing import Any
+
+import pytest
+
+from contract.composition import faults_of_order
+from contract.spec import JobOptions
+
+Step = dict[str, Any]
+
+
+def codes_of(*steps: Step) -> list[tuple[str, str]]:
+    options = JobOptions.model_validate({"steps": list(steps)})
+    return [(fault.pointer, fault.code) for fault in faults_of_order(options)]
+
+
+def step(method: str, **params: object) -> Step:
+    return {"method": method, **params}
+
+
+@pytest.mark.parametrize("later", ["fine_tune", "distill", "recalibrate", "analyze_sensitivity"])
+def test_training_goes_on_with_stored_weights(later: str) -> None:
+    # Given weights that are stored in few bits / When something follows that leaves their codes / Then it may
+    assert codes_of(step("quantize_weights"), step(later)) == []
+
+
+@pytest.mark.parametrize("later", ["prune_weights", "prune_channels", "train_sparse"])
+def test_what_changes_weights_comes_before_their_codes(later: str) -> None:
+    # Given weights in few bits, or INT8 / When something follows that changes them / Then it is refused
+    for quantizer in ("quantize_weights", "quantize_static"):
+        assert codes_of(step(quantizer), step(later)) == [("/steps/1", "wrong_order")]
+
+
+def test_nothing_trains_what_computes_in_integers() -> None:
+    # Given INT8 / When training follows / Then it is refused, stored weights before it or not
+    assert codes_of(step("quantize_static"), step("fine_tune")) == [("/steps/1", "wrong_order")]
+    parted = step("quantize_weights", include=["fc"]), step("quantize_static", exclude=["fc"])
+    assert codes_of(*parted, step("fine_tune")) == [("/steps/2", "wrong_order")]
+
+
+def test_a_layer_gets_its_codes_once() -> None:
+    # Given two steps that take all layers / When one follows the other / Then it is refused; parted, they may
+    assert codes_of(step("quantize_weights"), step("quantize_weights")) == [("/steps/1", "already_quantized")]
+    assert codes_of(step("quantize_weights"), step("quantize_dynamic")) == [("/steps/1", "already_quantized")]
+    assert codes_of(step("quantize_weights", exclude=["fc"]), step("quantize_dynamic", include=["fc"])) == []
+
+
+def test_another_architecture_comes_first() -> None:
+    # Given a step / When another network takes the model's place behind it / Then it is refused
+    other = step("replace_architecture", architecture={"name": "mobilenet_v2"})
+    assert codes_of(step("prune_weights"), other) == [("/steps/1", "wrong_order")]
+    assert codes_of(other, step("fine_tune")) == []
