@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench bench-pruning coverage upgrade clean
+.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench bench-pruning bench-quantization coverage upgrade clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -44,6 +44,9 @@ bench: install ## Measure the service and write benchmarks/RESULTS.md (about hal
 
 bench-pruning: install ## Prune trained networks beside the references and write benchmarks/PRUNING.md (needs ../shared)
 	@$(BIN)/python -m benchmarks.pruning $(ROWS)
+
+bench-quantization: install ## Quantize trained networks beside the reference and write benchmarks/QUANTIZATION.md (needs ../shared)
+	@$(BIN)/python -m benchmarks.quantization $(ROWS)
 
 coverage: install ## Prune and quantize every torchvision architecture and write docs/coverage.md (hours)
 	@$(BIN)/python -m benchmarks.coverage

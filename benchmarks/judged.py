@@ -1,0 +1,169 @@
+"""Rows of accuracy, each a target of its own: how a network is made, and what it is compared with.
+
+A page does the rows that are missing, so it goes on where it was stopped; named ones are done anew.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from benchmarks.trained import SHARED, original, validation
+from compressor.candidate import Candidate
+from compressor.measure.accuracy import answers, loss, paired_drop
+from compressor.measure.counting import count_macs, zeros
+from compressor.models import files
+from compressor.quantization.simulate import simulated
+from compressor.training.objectives import kl_divergence
+from contract.host import cores, instruction_set, processor
+
+#: The answers by which rows are compared are made again where they are missing.
+ANSWERS = Path(__file__).parent / "scratch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What came out of one row."""
+
+    name: str
+    accuracy: float
+    reference: str
+    difference: float
+    low: float
+    high: float
+    margin: float | None
+    loss: float
+    kl: float
+    macs: float
+    zeros: float
+    seconds: float
+    #: Bytes of model.safetensors over those of the original's; unknown in rows of earlier days.
+    size: float | None = None
+
+    def line(self) -> str:
+        """The row as Markdown."""
+        verdict = "" if self.margin is None else "met" if 100 * self.low >= self.margin else "**MISSED**"
+        margin = "" if self.margin is None else f"{self.margin:+.1f}"
+        difference, low, high = (100 * part for part in (self.difference, self.low, self.high))
+        return (
+            f"| {self.name} | {self.accuracy:.2%} | {self.reference} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) "
+            f"| {margin} | {verdict} | {self.loss:.3f} | {self.kl:.4f} | {self.macs:.3f} | {self.zeros:.1%} "
+            f"| {'' if self.size is None else f'{self.size:.4f}'} | {self.seconds:.0f} |"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One target: how a network is made, and what it is compared with."""
+
+    model: str
+    make: Callable[[Candidate], Candidate]
+    #: Another row's name; the network as it came where it is empty.
+    reference: str = ""
+    margin: float | None = None
+
+
+TITLE = """| row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | size | seconds |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows that are written onto one page."""
+
+    #: Of the page and, in small letters, of the file that is kept beside it.
+    name: str
+    #: Markdown before the table; `{made}` stands for when and on what.
+    head: str
+    rows: Mapping[str, Row]
+
+    @property
+    def path(self) -> Path:
+        """The page."""
+        return Path(__file__).parent / f"{self.name}.md"
+
+    @property
+    def _kept(self) -> Path:
+        return self.path.with_name(f"{self.name.lower()}.json")
+
+    def measured(self, name: str) -> Found:
+        """Make the network of one row and compare it; its answers are kept for the rows that refer to it."""
+        row = self.rows[name]
+        start = original(row.model)
+        before, macs = answers(start.module, validation()), count_macs(start.module, start.input_shape).total
+        size = _size(start)
+        began = time.monotonic()
+        made = row.make(start)
+        seconds = time.monotonic() - began
+        logits, labels = answers(simulated(made), validation()), validation().labels
+        torch.save(logits, _answers_of(name))
+        drop = paired_drop(self._answers(row.reference) if row.reference else before, logits, labels)
+        return Found(
+            name=name,
+            accuracy=float((logits.argmax(1) == labels).double().mean()),
+            reference=row.reference or "the original",
+            difference=-drop.value,
+            low=-drop.ci95[1],
+            high=-drop.ci95[0],
+            margin=row.margin,
+            loss=loss(logits, labels),
+            kl=float(kl_divergence(logits, before, temperature=1.0)),
+            macs=count_macs(made.module, made.input_shape).total / macs,
+            zeros=zeros(made.module),
+            size=_size(made) / size,
+            seconds=seconds,
+        )
+
+    def _answers(self, name: str) -> Tensor:
+        """What the network of another row answers."""
+        if not _answers_of(name).exists():
+            self.measured(name)
+        answered: Tensor = torch.load(_answers_of(name), weights_only=True)
+        return answered
+
+    def kept(self) -> dict[str, Found]:
+        """What earlier calls have found."""
+        if not self._kept.exists():
+            return {}
+        return {name: Found(**row) for name, row in json.loads(self._kept.read_text()).items()}
+
+    def keep(self, found: Mapping[str, Found]) -> None:
+        """Write it, for the reader and for the next call."""
+        self._kept.write_text(json.dumps({name: asdict(row) for name, row in found.items()}, indent=1))
+        made = f"{datetime.now(UTC).date()} ({processor()}, {instruction_set()}, {cores()} cores)"
+        lines = [found[name].line() for name in self.rows if name in found]
+        self.path.write_text(self.head.format(made=made) + TITLE + "\n".join(lines) + "\n")
+
+    def main(self, about: str | None) -> None:
+        """Do the rows that are named on the command line, or else all that have not been done."""
+        parser = argparse.ArgumentParser(description=about)
+        parser.add_argument("names", nargs="*", metavar="ROW", help=", ".join(self.rows))
+        names = parser.parse_args().names
+        if not SHARED.exists():
+            parser.error(f"there are no networks and images at {SHARED}")
+        ANSWERS.mkdir(exist_ok=True)
+        found = self.kept()
+        for name in names or [name for name in self.rows if name not in found]:
+            found[name] = self.measured(name)
+            self.keep(found)
+            print("\r" + found[name].line())
+        print(f"Written to {self.path}")
+
+
+def _size(candidate: Candidate) -> int:
+    """Bytes of the network's file."""
+    with TemporaryDirectory() as name:
+        files.write(candidate, Path(name))
+        return Path(name, files.WEIGHTS).stat().st_size
+
+
+def _answers_of(name: str) -> Path:
+    return ANSWERS / f"answers-{name.replace(':', '-')}.pt"

@@ -1,0 +1,80 @@
+"""Quantization on trained networks and real images, beside the reference: `make bench-quantization [ROWS=...]`.
+
+Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared.
+"""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.judged import Page, Row
+from benchmarks.trained import context
+from compressor.candidate import Candidate
+from compressor.methods import fine_tune, prune_weights, quantize_weights
+from contract.methods.low_bit import QuantizeWeights
+from contract.methods.prune import PruneWeights
+from contract.methods.train import FineTune
+
+RECOVERY: dict[str, object] = {
+    "epochs": 3, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 5e-4,
+    "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True,
+}  # fmt: skip
+
+HEAD = """# Quantization
+
+Written by `make bench-quantization` on {made}. Networks trained on CIFAR-10 (a JPEG copy) at 64 pixels, 5,000
+validation images; a difference is paired on the same images, in points, with its 95 % interval, and a row fails where
+the lower bound lies below its margin. Loss in nats; KL to the original's answers; size is that of model.safetensors, to
+the original's. `deep-compression`: zeros, then a codebook of 16 levels in each layer, with training in both steps.
+
+"""
+
+
+def weights(**params: object) -> Callable[[Candidate], Candidate]:
+    """Our quantize_weights."""
+    return lambda made: quantize_weights.apply(made, QuantizeWeights.model_validate(params), context(made))
+
+
+def trained(made: Candidate) -> Candidate:
+    """The dense network given the same training."""
+    return fine_tune.apply(made, FineTune.model_validate(RECOVERY), context(made))
+
+
+def deep_compression(amount: float) -> Callable[[Candidate], Candidate]:
+    """Zeros, a codebook and entropy coding (Han et al. 2016): three epochs for the zeros and one for the codes."""
+
+    def make(made: Candidate) -> Candidate:
+        where = context(made)
+        zeros = PruneWeights.model_validate(
+            {"amount": amount, "scope": "global", "schedule": "gradual", "training": RECOVERY}
+        )
+        codes = QuantizeWeights.model_validate(
+            {"bits": 4, "scheme": "codebook", "all_layers": True, "training": RECOVERY | {"epochs": 1}}
+        )
+        return quantize_weights.apply(prune_weights.apply(made, zeros, where), codes, where)
+
+    return make
+
+
+R18, MN3 = "resnet18", "mobilenet_v3_small"
+ROWS: Mapping[str, Row] = {
+    "w8": Row(model=R18, make=weights(bits=8), margin=-0.5),
+    "w6": Row(model=R18, make=weights(bits=6), margin=-0.5),
+    "w4": Row(model=R18, make=weights(bits=4), margin=-1.0),
+    "w3-gptq": Row(model=R18, make=weights(bits=3, rounding="gptq"), margin=-4.0),
+    "w2": Row(model=R18, make=weights(bits=2)),
+    "w2-gptq": Row(model=R18, make=weights(bits=2, rounding="gptq")),
+    "w1": Row(model=R18, make=weights(bits=1)),
+    "w-target-3": Row(model=R18, make=weights(target_bits=3.0)),
+    "mobilenet-w8": Row(model=MN3, make=weights(bits=8), margin=-0.5),
+    "mobilenet-w4": Row(model=MN3, make=weights(bits=4)),
+    "mobilenet-w4-gptq": Row(model=MN3, make=weights(bits=4, rounding="gptq")),
+    "trained-3": Row(model=R18, make=trained),
+    "w2-trained": Row(model=R18, make=weights(bits=2, training=RECOVERY), reference="trained-3", margin=-3.0),
+    "w1-trained": Row(model=R18, make=weights(bits=1, training=RECOVERY), reference="trained-3", margin=-8.0),
+    "deep-compression-90": Row(model=R18, make=deep_compression(0.9), reference="trained-3", margin=-1.0),
+    "deep-compression-95": Row(model=R18, make=deep_compression(0.95), reference="trained-3", margin=-1.0),
+}
+
+PAGE = Page("QUANTIZATION", HEAD, ROWS)
+
+if __name__ == "__main__":
+    PAGE.main(__doc__)

@@ -1,0 +1,55 @@
+"""The trained networks and images that lie beside the checkout, in ../shared."""
+
+import copy
+from functools import cache
+from pathlib import Path
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.data.images import Images
+from compressor.data.reading import read_images
+from compressor.models.source import ModelSource, read_candidate
+from contract.dataset import DatasetFormat
+from contract.model import Architecture, ModelFormat, Preprocessing
+
+SHARED = Path(__file__).parents[2] / "shared"
+MODELS = {"resnet18": "resnet18-cifar10-64px", "mobilenet_v3_small": "mobilenet-v3-small-cifar10-64px"}
+INPUT = Preprocessing(size=(64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CALIBRATION_IMAGES = 512
+
+
+@cache
+def validation() -> Images:
+    """The images by which all is judged."""
+    return read_images(SHARED / "data" / "cifar10-val-5k.zip", DatasetFormat.IMAGE_FOLDER_ZIP, INPUT, None)
+
+
+@cache
+def training() -> Images:
+    """The images of which networks learn."""
+    return read_images(SHARED / "data" / "cifar10-train-20k.zip", DatasetFormat.IMAGE_FOLDER_ZIP, INPUT, None)
+
+
+def original(model: str) -> Candidate:
+    """The trained network as it came."""
+    source = ModelSource(
+        architecture=Architecture(name=model, options={"num_classes": 10}),
+        format=ModelFormat.SAFETENSORS,
+        preprocessing=INPUT,
+    )
+    return read_candidate(source, SHARED / "models" / f"{MODELS[model]}.safetensors", 0)
+
+
+def context(start: Candidate) -> Context:
+    """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
+    teacher = copy.deepcopy(start.module).eval()
+    return Context(
+        train=training(),
+        calibration=training().take(CALIBRATION_IMAGES, seed=0),
+        teachers={"original": lambda: teacher},
+        progress=_tell,
+    )
+
+
+def _tell(fraction: float, phase: str) -> None:
+    print(f"\r  {fraction:6.1%} {phase:60}", end="", flush=True)
