@@ -40,6 +40,8 @@ class ActivationCode(Value):
 
     scale: float
     zero_point: int
+    #: Whether a file has int8, code and zero point both less 128. The values that codes stand for are the same.
+    signed: bool = False
 
 
 class WeightLayout(Value):
