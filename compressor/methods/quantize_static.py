@@ -29,7 +29,7 @@ from compressor.quantization.equalization import equalize
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.graph import capture, sites
 from compressor.quantization.plan import ActivationCode, WeightCodes
-from compressor.quantization.processor import INTEGERS, Integers, here
+from compressor.quantization.processor import INTEGERS, Processor, here
 from compressor.quantization.products import Product, coded, natural_range, result
 from compressor.quantization.rounding import adapted
 from compressor.quantization.selection import check, replace_weights, report, selected
@@ -99,20 +99,23 @@ class _Step:
         return tuple(dict.fromkeys(product.parameter for product in self.chosen))
 
     @property
-    def integers(self) -> Integers:
-        """What the processor multiplies for which the codes are meant."""
-        return INTEGERS[here() if self.params.target == "auto" else self.params.target]
+    def target(self) -> Processor:
+        """The processor that the codes are for."""
+        return here() if self.params.target == "auto" else self.params.target
 
     def prepare(self) -> None:
         """Change the float network so that it quantizes well and answers as before."""
-        earlier = self.candidate.plan.weights
         if self.params.equalize:
-            self.context.record("equalized", list(equalize(self.graph, keep=earlier)))
+            self.context.record("equalized", list(equalize(self.graph, among=self.names)))
         if self.params.smooth is not None:
-            batches, strength = self.batches("smoothing", 0.0, 0.3), self.params.smooth
-            smoothed = smooth(self.graph, batches, strength=strength, chosen=self.names, keep=earlier)
-            if smoothed:
-                self.context.record("smoothed", list(smoothed))
+            smoothed = smooth(
+                self.graph,
+                self.batches("smoothing", 0.0, 0.3),
+                strength=self.params.smooth,
+                chosen=self.names,
+                keep=self.candidate.plan.weights,
+            )
+            self.context.record("smoothed", list(smoothed))
 
     def batches(self, phase: str, start: float, end: float) -> Iterator[Tensor]:
         """The calibration images, while progress goes from `start` to `end`."""
@@ -141,7 +144,7 @@ class _Step:
         )
         if self.params.rounding == "nearest":
             return drafting
-        return replace(drafting, codes=self._adapted(drafting))
+        return drafting.with_codes(self._adapted(drafting))
 
     def _activations(self) -> dict[Node, ActivationCode]:
         params, names = self.params, sites(self.graph)
@@ -168,14 +171,14 @@ class _Step:
         return nodes
 
     def _code(self, node: Node, activity: Activity) -> ActivationCode:
-        natural = natural_range(node)
-        low, high = activity.chosen.range() if natural is None else natural
-        if self.params.activations == "symmetric" or self.integers.signed:
-            low, high = symmetric((low, high))
-        return activation_code(low, high).model_copy(update={"signed": self.integers.signed})
+        natural, signed = natural_range(node), INTEGERS[self.target].signed
+        range_ = activity.chosen.range() if natural is None else natural
+        if self.params.activations == "symmetric" or signed:
+            range_ = symmetric(range_)
+        return activation_code(*range_).model_copy(update={"signed": signed})
 
     def _nearest(self) -> dict[str, WeightCodes]:
-        module, bits = self.candidate.module, self.integers.weight_bits
+        module, bits = self.candidate.module, INTEGERS[self.target].weight_bits
         return {
             name: weight_codes(module.get_parameter(name), per_channel=self.params.per_channel, bits=bits)
             for name in self.names
@@ -231,12 +234,11 @@ class _Step:
                 context.record("bias_not_corrected", list(left))
 
     def _tell_of_the_target(self) -> None:
-        target = here() if self.params.target == "auto" else self.params.target
-        self.context.record("target", target)
-        if target != here():
+        self.context.record("target", self.target)
+        if self.target != here():
             self.context.notice(
                 "other_target",
-                f"The codes are for {target} and this worker is {here()}: no time measured here tells one there.",
+                f"The codes are for {self.target} and this worker is {here()}: no time measured here tells one there.",
             )
 
     def _tell_of_channels(self, codes: Collection[str]) -> None:

@@ -65,12 +65,12 @@ class Neighbours:
         return self.reader if self.depthwise else self.reader.transpose(0, 1)
 
 
-def equalize(module: GraphModule, *, keep: Collection[str] = ()) -> list[str]:
-    """Equalize neighbouring layers of a captured graph in place, but for the weights named in `keep`.
+def equalize(module: GraphModule, *, among: Collection[str]) -> list[str]:
+    """Equalize neighbouring layers of a captured graph in place, where the weights of both are among the named.
 
     What was zero stays zero. Returns the names of the layers that make what was scaled.
     """
-    found = tuple(neighbours(module, keep=keep))
+    found = tuple(neighbours(module, among=among))
     with torch.no_grad():
         for _ in range(_ROUNDS):
             if max((pair.equalize() for pair in found), default=0.0) < _SETTLED:
@@ -78,9 +78,9 @@ def equalize(module: GraphModule, *, keep: Collection[str] = ()) -> list[str]:
     return [pair.first for pair in found]
 
 
-def neighbours(module: GraphModule, *, keep: Collection[str] = ()) -> Iterator[Neighbours]:
+def neighbours(module: GraphModule, *, among: Collection[str]) -> Iterator[Neighbours]:
     """The pairs that can share their spread, in the order in which they run."""
-    found: dict[Node | None, Product] = {p.node: p for p in products(module) if p.parameter not in keep}
+    found: dict[Node | None, Product] = {p.node: p for p in products(module) if p.parameter in among}
     for first in found.values():
         second = found.get(_reader(first))
         pair = _neighbours(module, first, second) if second is not None and second.kind == first.kind else None

@@ -71,7 +71,7 @@ class QuantizeStatic(Params):
     target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
         default="auto",
         description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
-        "so that sums of two products fit 16; on arm64 activations are signed.",
+        "so that sums of two products fit 16; on arm64 activations are signed and symmetric.",
     )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")

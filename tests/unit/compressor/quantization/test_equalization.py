@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from compressor.quantization.equalization import equalize
 from compressor.quantization.graph import capture
+from compressor.quantization.products import products
 from tests.unit.compressor.networks import answers, candidate_of, inputs_for, with_statistics
 
 
@@ -37,6 +39,10 @@ def chain() -> _Chain:
     return module
 
 
+def names_in(graph: GraphModule) -> set[str]:
+    return {product.parameter for product in products(graph)}
+
+
 def ranges(rows: Tensor) -> Tensor:
     return rows.detach().abs().flatten(1).amax(1)
 
@@ -51,7 +57,8 @@ def test_both_sides_have_the_same_ranges_and_the_answers_stay() -> None:
     x = inputs_for(candidate)
     before = answers(module, x)
     # When it is equalized
-    layers = equalize(capture(module, candidate.input_shape))
+    graph = capture(module, candidate.input_shape)
+    layers = equalize(graph, among=names_in(graph))
     # Then each layer behind which nothing but ReLU and pooling stands is, and that before ReLU6 and sigmoid is not
     assert layers == ["stem.0", "depthwise.0", "mlp.0"]
     # And the answers are what they were
@@ -66,15 +73,16 @@ def test_both_sides_have_the_same_ranges_and_the_answers_stay() -> None:
     assert torch.allclose(ranges(module.mlp[0].weight), ranges(module.mlp[2].weight.T), rtol=0.01)
 
 
-def test_zeros_stay_and_what_must_be_kept_is() -> None:
-    # Given pruned weights, and codes that one layer already has
+def test_zeros_stay_and_what_is_not_named_does_too() -> None:
+    # Given pruned weights, and a layer in the middle
     module = chain()
     mask = torch.rand(module.mlp[2].weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
     with torch.no_grad():
         module.mlp[2].weight.mul_(mask)
     kept = module.depthwise[0].weight.clone()
     # When the network is equalized but for that layer
-    layers = equalize(capture(module, (3, 16, 16)), keep={"depthwise.0.weight"})
+    graph = capture(module, (3, 16, 16))
+    layers = equalize(graph, among=names_in(graph) - {"depthwise.0.weight"})
     # Then neither of its sides was touched, and zeros are zeros
     assert layers == ["mlp.0"]
     assert torch.equal(module.depthwise[0].weight, kept)
@@ -92,4 +100,5 @@ def test_a_layer_that_is_run_twice_is_left_alone() -> None:
             return self.conv(torch.relu(self.conv(x))).mean((2, 3))
 
     # When the network is equalized, then nothing is
-    assert equalize(capture(Twice(), (3, 8, 8))) == []
+    graph = capture(Twice(), (3, 8, 8))
+    assert equalize(graph, among=names_in(graph)) == []

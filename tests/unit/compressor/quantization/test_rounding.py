@@ -81,6 +81,15 @@ def task_of(weight: Tensor, x: Tensor, *, scale: float) -> Task:
     return Task(weight, zero + scale, 7, x, weight @ x, zero, lambda y: y)
 
 
+def test_a_zero_stays_where_rounding_it_up_would_make_up_for_all() -> None:
+    # Given a weight that lies beyond the last code, and a pruned one that sees as much as it lacks
+    x = torch.randn(1, 1, 500, generator=torch.Generator().manual_seed(0))
+    task = task_of(torch.tensor([[[0.0, 3.75]]]), torch.cat([x / 2, x], dim=1), scale=0.5)
+    assert float(task.error(torch.tensor([[[1.0, 7.0]]]))) == pytest.approx(0, abs=1e-9)
+    # When the rounding is searched, then the pruned one has code 0
+    assert float(task.solve(torch.Generator().manual_seed(0))[0, 0, 0]) == 0
+
+
 def test_the_rectified_sigmoid_reaches_both_ends() -> None:
     # Given the formula clip(1.2 sigmoid(v) - 0.1, 0, 1) (Nagel et al. 2020, eq. 23)
     v = torch.linspace(-6, 6, 101)
