@@ -115,7 +115,8 @@ class _Step:
                 chosen=self.names,
                 keep=self.candidate.plan.weights,
             )
-            self.context.record("smoothed", list(smoothed))
+            if smoothed:
+                self.context.record("smoothed", list(smoothed))
 
     def batches(self, phase: str, start: float, end: float) -> Iterator[Tensor]:
         """The calibration images, while progress goes from `start` to `end`."""
@@ -173,7 +174,7 @@ class _Step:
     def _code(self, node: Node, activity: Activity) -> ActivationCode:
         natural, signed = natural_range(node), INTEGERS[self.target].signed
         range_ = activity.chosen.range() if natural is None else natural
-        if self.params.activations == "symmetric" or signed:
+        if self.params.activations == "symmetric" or (self.params.activations == "auto" and signed):
             range_ = symmetric(range_)
         return activation_code(*range_).model_copy(update={"signed": signed})
 

@@ -33,10 +33,10 @@ class QuantizeStatic(Params):
     percentile: float = Field(
         default=99.99, ge=50, le=100, description="How much of the values calibrator percentile keeps, in percent."
     )
-    activations: Literal["asymmetric", "symmetric"] = Field(
-        default="asymmetric",
+    activations: Literal["auto", "asymmetric", "symmetric"] = Field(
+        default="auto",
         description="Whether an activation's codes go from its smallest to its largest value, or as far below zero as "
-        "above it; what has no values below zero has no codes there either way.",
+        "above it; what has no values below zero has no codes there either way. auto is symmetric for arm64 alone.",
     )
     per_channel: bool = Field(default=True, description="One weight scale for each output channel.")
     equalize: bool = Field(
@@ -71,7 +71,7 @@ class QuantizeStatic(Params):
     target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
         default="auto",
         description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
-        "so that sums of two products fit 16; on arm64 activations are signed and symmetric.",
+        "so that sums of two products fit 16; on arm64 activations are signed.",
     )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")

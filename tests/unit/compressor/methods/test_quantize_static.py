@@ -79,6 +79,7 @@ def test_every_product_runs_in_integers_and_the_file_computes_what_the_plan_mean
         {"calibrator": "entropy", "target": "x86-avx2"},
         {"calibrator": "mse", "rounding": "adaptive"},
         {"target": "arm64"},
+        {"target": "arm64", "activations": "asymmetric"},
     ],
     ids=str,
 )
@@ -253,6 +254,14 @@ def test_symmetric_activations_have_zero_in_the_middle_or_at_the_end() -> None:
     assert codes["image"].zero_point == 128
     assert codes["stem.2/relu"].zero_point == 0
     assert {code.zero_point for code in codes.values()} == {0, 128}
+    # And so it is for ARM, unless it is asked for otherwise
+    there, uneven = (
+        apply(residual(), QuantizeStatic.model_validate({"target": "arm64"} | more), with_images(residual()))
+        for more in ({}, {"activations": "asymmetric"})
+    )
+    assert {code.zero_point for code in there.plan.activations.values()} == {0, 128}
+    assert {code.zero_point for code in uneven.plan.activations.values()} > {0}
+    assert uneven.plan.activations["project.1/batch_norm"].zero_point not in (0, 128)
 
 
 def _with_a_ruined_layer() -> Candidate:
