@@ -29,6 +29,8 @@ def faults_of_order(options: JobOptions) -> Iterator[Fault]:
 
 
 def _may_follow(step: Params, quantizer: Params) -> bool:
+    if quantizer.stage is Stage.STORAGE and step.adds_activations:
+        return True
     if _codes_after(step, quantizer):
         return not (_takes_all(step) and _takes_all(quantizer))
     return quantizer.stage is Stage.STORAGE and step.keeps_codes

@@ -479,6 +479,13 @@ class NothingToQuantize(JobFailure):
     code = "nothing_to_quantize"
 
 
+class LimitUnmet(JobFailure):
+    """The limit cannot be held, whatever is left uncompressed."""
+
+    code = "limit_unmet"
+    hint = "Raise `max_drop`, or train through the codes."
+
+
 class TrainingDiverged(JobFailure):
     """The loss became NaN or infinite."""
 

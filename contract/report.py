@@ -139,6 +139,34 @@ class Sensitivity(Value):
     layers: tuple[LayerSensitivity, ...]
 
 
+class LayerNoise(Value):
+    """What quantization does to what one layer gives, all layers before it quantized too."""
+
+    name: str
+    #: Signal to quantization noise, 10 log10(sum(x^2) / sum((x - y)^2)); null where nothing differs.
+    sqnr_db: float | None
+
+
+class Flips(Value):
+    """How often the answer changed among the images that the float network puts into one class."""
+
+    name: str
+    images: int
+    flipped: int
+
+
+class QuantizationFidelity(Value):
+    """How near a quantized network stays to the float one, on calibration images without their labels."""
+
+    images: int
+    top1_agreement: float
+    #: KL(float || quantized), in nats.
+    kl: float
+    layers: tuple[LayerNoise, ...]
+    #: Classes of which an answer changed.
+    flips: tuple[Flips, ...]
+
+
 #: What a job can warn of.
 NoticeCode = Literal[
     "masked_only",
@@ -149,6 +177,9 @@ NoticeCode = Literal[
     "untrained_model",
     "little_to_quantize",
     "few_calibration_images",
+    "constant_activations",
+    "empty_channels",
+    "other_target",
     "layers_left_alone",
     "low_bit_is_storage_only",
 ]

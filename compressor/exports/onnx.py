@@ -19,6 +19,7 @@ from compressor.candidate import Candidate
 from compressor.exports import onnx_zip
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
+from compressor.exports.onnx_signed import make_signed
 from compressor.quantization.graph import exported
 from compressor.quantization.simulate import deployed
 from contract.failures import ExportFailed
@@ -46,6 +47,8 @@ def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned",
     module = candidate.module if precision == "float32" else deployed(candidate)
     model = _translated(module, candidate.input_shape)
     widen(model)
+    if precision != "float32" and any(code.signed for code in candidate.plan.activations.values()):
+        make_signed(model)
     _strip(model)
     _describe(model, candidate)
     if _bytes_of_weights(model) < LARGEST_MESSAGE:

@@ -3,30 +3,40 @@
 Weights: symmetric int8, the range of each output channel. Activations: uint8, one range for the whole tensor, with
 zero in it. Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference; per-channel weights after Krishnamoorthi 2018, Quantizing deep convolutional networks for efficient
-inference.
+inference. What mends the rest before and after has a module of its own in `compressor.quantization`.
 """
 
-import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matches, weighted_modules
-from compressor.quantization.calibration import Range, extremes, middles
+from compressor.measure.accuracy import answers, paired_drop
+from compressor.quantization.accuracy_control import Held, held
+from compressor.quantization.bias_correction import uncorrectable
+from compressor.quantization.calibration import Activity, calibrated, tracker
 from compressor.quantization.codes import activation_code, weight_codes
+from compressor.quantization.drafting import Draft, Drafting
+from compressor.quantization.equalization import equalize
+from compressor.quantization.fidelity import fidelity
 from compressor.quantization.graph import capture, sites
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.plan import ActivationCode, QuantizationPlan
-from compressor.quantization.processor import weight_bits
-from compressor.quantization.products import coded, natural_range
+from compressor.quantization.plan import ActivationCode
+from compressor.quantization.processor import INTEGERS, Processor, here
+from compressor.quantization.products import Product, coded, natural_range, result
+from compressor.quantization.rounding import adapted
 from compressor.quantization.selection import check, replace_weights, report, selected
-from contract.failures import MissingData, UnfitModel
+from compressor.quantization.smoothing import smooth
+from compressor.quantization.symmetry import symmetric
+from contract.failures import InvalidDataset, MissingData, NothingToQuantize, UnfitModel
 from contract.methods.quantize import QuantizeStatic
 
 _KINDS = frozenset({"convolution", "linear"})
@@ -34,8 +44,10 @@ _MODULES = (nn.Conv2d, nn.Linear, *ATTENTION)
 _BATCH = 32
 #: Fewer calibration images than this tell little of an activation's range.
 _FEW = 32
-#: What the percentile calibrator keeps of an activation's values.
-_MIDDLE = 0.9999
+#: Images that run through float and quantized network side by side: so many pixels, and not fewer than the least.
+_PIXELS, _LEAST = 2**19, 32
+#: Images on which accuracy is compared for `max_drop`, at most.
+_JUDGED = 1024
 
 
 def preflight(candidate: Candidate, params: QuantizeStatic) -> None:
@@ -45,67 +57,230 @@ def preflight(candidate: Candidate, params: QuantizeStatic) -> None:
 
 def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Candidate:
     """Give weights their codes and activations their ranges."""
+    candidate.module.to(context.device)
     graph = capture(candidate.module, candidate.input_shape)
-    chosen = selected(candidate, graph, params, kinds=_KINDS)
-    names = dict.fromkeys(product.parameter for product in chosen)
-    static = (frozenset(candidate.plan.integers) - candidate.plan.dynamic) | frozenset(names)
-    activations = _measured(graph, static, params, context)
-    bits = weight_bits()
-    codes = {
-        name: weight_codes(candidate.module.get_parameter(name), per_channel=params.per_channel, bits=bits)
-        for name in names
-    }
+    chosen = selected(candidate, graph, params, kinds=_KINDS, beside=candidate.plan.stored)
+    if not chosen and not candidate.plan.integers:
+        raise NothingToQuantize("Every layer has codes that no integer kernel multiplies.")
+    step = _Step(candidate, graph, chosen, params, context, _images(params, context))
+    step.prepare()
+    made = step.made()
+    planned = made.draft.plan.integers
+    codes = {name: planned[name] for name in step.names if name in planned}
+    step.tell(made, codes)
     replace_weights(candidate.module, codes)
-    report(candidate, codes, context)
-    _tell_of_the_rest(candidate, codes, params, context)
-    plan = QuantizationPlan({**candidate.plan.weights, **codes}, activations, candidate.plan.dynamic)
-    return replace(candidate, plan=plan)
-
-
-def _measured(
-    graph: GraphModule, static: frozenset[str], params: QuantizeStatic, context: Context
-) -> dict[str, ActivationCode]:
-    images = _images(params, context)
-    names = sites(graph)
-    nodes = sorted(set(coded(graph, static).values()), key=lambda node: names[node])
-    ranges = extremes(graph, nodes, _batches(images, context, "calibration"))
-    for node, range_ in ranges.items():
-        _check_finite(names[node], range_)
-    if params.calibrator == "percentile":
-        ranges = middles(graph, ranges, _batches(images, context, "calibration, second pass"), part=_MIDDLE)
-    ranges |= {node: natural for node in nodes if (natural := natural_range(node)) is not None}
-    context.record("calibrator", params.calibrator)
-    context.record("calibration_images", len(images))
-    return {names[node]: activation_code(*range_) for node, range_ in ranges.items()}
+    _replace_biases(candidate.module, made.draft.biases)
+    report(candidate, {name: planned[name] for name in made.draft.plan.static}, context)
+    _tell_of_the_rest(candidate, chosen, params, context)
+    return replace(candidate, plan=made.draft.plan)
 
 
 def _images(params: QuantizeStatic, context: Context) -> Images:
     if context.calibration is None:
         raise MissingData("quantize_static needs images to measure the activations' ranges on.")
     images = context.calibration.take(params.samples, seed=context.seed)
+    if len(images) > 1 and bool((images.pixels == images.pixels[:1]).all()):
+        raise InvalidDataset("All calibration images are the same, so they tell nothing of an activation's range.")
     if len(images) < _FEW:
         context.notice("few_calibration_images", f"The activations' ranges come from {len(images)} images only.")
     return images
 
 
-def _batches(images: Images, context: Context, phase: str) -> Iterator[Tensor]:
-    done = 0
-    for batch in images.batches(_BATCH):
-        yield batch.x.to(context.device)
-        done += len(batch.y)
-        context.progress(done / len(images), phase)
+@dataclass(frozen=True)
+class _Step:
+    """One step underway."""
+
+    candidate: Candidate
+    graph: GraphModule
+    chosen: tuple[Product, ...]
+    params: QuantizeStatic
+    context: Context
+    images: Images
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The weights to quantize."""
+        return tuple(dict.fromkeys(product.parameter for product in self.chosen))
+
+    @property
+    def target(self) -> Processor:
+        """The processor that the codes are for."""
+        return here() if self.params.target == "auto" else self.params.target
+
+    def prepare(self) -> None:
+        """Change the float network so that it quantizes well and answers as before."""
+        if self.params.equalize:
+            self.context.record("equalized", list(equalize(self.graph, among=self.names)))
+        if self.params.smooth is not None:
+            smoothed = smooth(
+                self.graph,
+                self.batches("smoothing", 0.0, 0.3),
+                strength=self.params.smooth,
+                chosen=self.names,
+                keep=self.candidate.plan.weights,
+            )
+            if smoothed:
+                self.context.record("smoothed", list(smoothed))
+
+    def batches(self, phase: str, start: float, end: float) -> Iterator[Tensor]:
+        """The calibration images, while progress goes from `start` to `end`."""
+        done = 0
+        for batch in self.images.batches(_BATCH):
+            yield batch.x.to(self.context.device)
+            done += len(batch.y)
+            self.context.progress(start + (end - start) * done / len(self.images), phase)
+
+    def made(self) -> Held:
+        """The plan, with the layers in float that must be for the limit to hold."""
+        drafting = self._drafting()
+        if self.params.max_drop is None:
+            return Held(drafting.draft(self.names))
+        limit, cost = self.params.max_drop, self._cost(drafting)
+        return held(drafting, self.names, cost, limit=limit, tell=self._tell_from(0.9))
+
+    def _drafting(self) -> Drafting:
+        drafting = Drafting(
+            graph=self.graph,
+            earlier=self.candidate.plan,
+            activations=self._activations(),
+            codes=self._nearest(),
+            batch=self._batch(),
+            correct_bias=self.params.correct_bias,
+        )
+        if self.params.rounding == "nearest":
+            return drafting
+        return drafting.with_codes(self._adapted(drafting))
+
+    def _activations(self) -> dict[Node, ActivationCode]:
+        params, names = self.params, sites(self.graph)
+        worth = self._worth_a_code()
+        seen = calibrated(
+            self.graph,
+            [node for node in names if node in worth],
+            self.batches("calibration", 0.3, 0.6),
+            lambda: tracker(params.calibrator, percent=params.percentile),
+        )
+        _check({names[node]: activity for node, activity in seen.items()}, self.context)
+        self.context.record("calibrator", params.calibrator)
+        self.context.record("calibration_images", len(self.images))
+        return {node: self._code(node, activity) for node, activity in seen.items()}
+
+    def _worth_a_code(self) -> set[Node]:
+        """The activations that are coded, and those that would be if some layers were put back to float."""
+        earlier = self.candidate.plan
+        static = (frozenset(earlier.integers) - earlier.dynamic) | frozenset(self.names)
+        nodes = set(coded(self.graph, static).values())
+        if self.params.max_drop is not None:
+            nodes |= {product.node.args[0] for product in self.chosen}  # type: ignore[misc]
+            nodes |= {result(product.node) for product in self.chosen if product.kind == "convolution"}
+        return nodes
+
+    def _code(self, node: Node, activity: Activity) -> ActivationCode:
+        natural, signed = natural_range(node), INTEGERS[self.target].signed
+        range_ = activity.chosen.range() if natural is None else natural
+        if self.params.activations == "symmetric" or (self.params.activations == "auto" and signed):
+            range_ = symmetric(range_)
+        return activation_code(*range_).model_copy(update={"signed": signed})
+
+    def _nearest(self) -> dict[str, WeightCodes]:
+        module, bits = self.candidate.module, INTEGERS[self.target].weight_bits
+        return {
+            name: weight_codes(module.get_parameter(name), per_channel=self.params.per_channel, bits=bits)
+            for name in self.names
+        }
+
+    def _batch(self) -> Tensor:
+        height, width = self.candidate.preprocessing.size
+        images = self.images.take(max(_LEAST, _PIXELS // (height * width)), seed=self.context.seed)
+        return images.normalized(images.pixels).to(self.context.device)
+
+    def _adapted(self, drafting: Drafting) -> Mapping[str, WeightCodes]:
+        tell = self._tell_from(0.6)
+        return adapted(
+            self.graph,
+            {product.node: product for product in self.chosen},
+            drafting.codes,
+            drafting.batch,
+            activations=drafting.used(self.names),
+            seed=self.context.seed,
+            tell=lambda fraction: tell(fraction * 0.75, "rounding"),
+        )
+
+    def _tell_from(self, start: float) -> Callable[[float, str], None]:
+        return lambda fraction, phase: self.context.progress(start + (1 - start) * fraction, phase)
+
+    def _cost(self, drafting: Drafting) -> Callable[[Draft], float]:
+        """Measures the accuracy that a draft loses, as it would be deployed."""
+        assert self.context.calibration is not None
+        images = self.context.calibration.take(_JUDGED, seed=self.context.seed)
+        before = answers(self.graph, images, device=self.context.device)
+
+        def cost(draft: Draft) -> float:
+            after = answers(drafting.trial(draft), images, device=self.context.device)
+            return paired_drop(before, after, images.labels).value
+
+        return cost
+
+    def tell(self, made: Held, codes: Collection[str]) -> None:
+        """What came of it."""
+        context, logits = self.context, made.draft.logits
+        found = fidelity(logits.exact.cpu(), logits.coded.cpu(), made.draft.sqnr_db, classes=self.candidate.classes)
+        context.record("quantization", found.model_dump(mode="json"))
+        if made.cost is not None:
+            context.record("drop", made.cost)
+        if made.ranking:
+            context.record("ranking", {one.layer: float(f"{one.kl:.4g}") for one in made.ranking})
+            context.record("put_back_to_float", [one.layer for one in made.ranking[: made.put_back]])
+        self._tell_of_the_target()
+        self._tell_of_channels(codes)
+        if self.params.correct_bias:
+            left = uncorrectable(self.graph, (p for p in self.chosen if p.parameter in codes))
+            if left:
+                context.record("bias_not_corrected", list(left))
+
+    def _tell_of_the_target(self) -> None:
+        self.context.record("target", self.target)
+        if self.target != here():
+            self.context.notice(
+                "other_target",
+                f"The codes are for {self.target} and this worker is {here()}: no time measured here tells one there.",
+            )
+
+    def _tell_of_channels(self, codes: Collection[str]) -> None:
+        empty = {}
+        for name in codes:
+            weight = self.candidate.module.get_parameter(name).detach().flatten(1)
+            if count := int((weight == 0).all(1).sum()):
+                empty[name.rpartition(".")[0]] = count
+        if empty:
+            told = ", ".join(f"{layer} ({count})" for layer, count in list(empty.items())[:4])
+            self.context.notice("empty_channels", f"Channels whose weights are all zero: {told}.")
 
 
-def _check_finite(site: str, range_: Range) -> None:
-    if not all(math.isfinite(end) for end in range_):
-        layer = site.rpartition("/")[0]
-        raise UnfitModel(f"The activations at {site} are not finite on the calibration images.", layer=layer)
+def _check(seen: Mapping[str, Activity], context: Context) -> None:
+    """Refuse what is not finite, and tell of what never changes; by site."""
+    for site, activity in seen.items():
+        if not activity.extremes.finite:
+            layer = site.rpartition("/")[0]
+            raise UnfitModel(f"The activations at {site} are not finite on the calibration images.", layer=layer)
+    constant = [site for site, activity in seen.items() if activity.constant]
+    if constant:
+        context.notice(
+            "constant_activations",
+            f"What {', '.join(constant[:4])} gives is the same number everywhere, so its range is a guess.",
+        )
+
+
+def _replace_biases(module: nn.Module, biases: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, bias in biases.items():
+            module.get_parameter(name).copy_(bias)
 
 
 def _tell_of_the_rest(
-    candidate: Candidate, codes: dict[str, WeightCodes], params: QuantizeStatic, context: Context
+    candidate: Candidate, chosen: Collection[Product], params: QuantizeStatic, context: Context
 ) -> None:
-    taken = {name.rpartition(".")[0] for name in codes} | candidate.plan.layers
+    taken = {product.layer for product in chosen} | {name.rpartition(".")[0] for name in candidate.plan.integers}
     left = [
         name
         for name in weighted_modules(candidate.module)

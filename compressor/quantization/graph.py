@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 
 aten = torch.ops.aten
 
@@ -47,6 +47,14 @@ def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
     _drop_identities(captured)
     captured.recompile()
     return captured
+
+
+def copied(module: GraphModule) -> GraphModule:
+    """Another graph of the same operators over the same parameters."""
+    graph = Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    graph.set_codegen(module.graph._codegen)
+    return GraphModule(module, graph)
 
 
 def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.ExportedProgram:

@@ -20,6 +20,8 @@ class ActivationCode(Value):
 
     scale: float
     zero_point: int
+    #: Whether a file has int8, code and zero point both less 128. The values that codes stand for are the same.
+    signed: bool = False
 
 
 class WeightLayout(Value):
@@ -83,6 +85,11 @@ class QuantizationPlan:
         """Those weights that integer kernels can multiply."""
         found = {n: w if isinstance(w, WeightCodes) else w.integers for n, w in self.weights.items()}
         return {name: weight for name, weight in found.items() if weight is not None}
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """Names of those that have codes for the sake of the file."""
+        return frozenset(name for name, weight in self.weights.items() if isinstance(weight, LevelCodes))
 
     @property
     def static(self) -> frozenset[str]:

@@ -1,15 +1,41 @@
-"""What this machine's processor can do with integers."""
+"""What processors can do with integers."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+Processor = Literal["x86-vnni", "x86-avx2", "arm64"]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """The integers that a processor multiplies exactly, and fastest."""
+
+    weight_bits: int
+    #: Whether activations are int8; uint8 otherwise.
+    signed: bool
+
+
+#: x86 processors without VNNI add two products of uint8 and int8 in 16 bits, which saturate unless the weights leave a
+#: bit free; the codes then have seven.
+INTEGERS: dict[Processor, Integers] = {
+    "x86-vnni": Integers(weight_bits=8, signed=False),
+    "x86-avx2": Integers(weight_bits=7, signed=False),
+    "arm64": Integers(weight_bits=8, signed=True),
+}
+
+
+def here() -> Processor:
+    """This machine's kind."""
+    able = torch.cpu.get_capabilities()
+    if able.get("architecture") in ("aarch64", "arm64"):
+        return "arm64"
+    if able.get("architecture") != "x86_64" or able.get("avx512_vnni") or able.get("avx_vnni"):
+        return "x86-vnni"
+    return "x86-avx2"
+
 
 def weight_bits() -> int:
-    """How many bits of a weight this machine's integer kernels multiply exactly.
-
-    x86 processors without VNNI add two products of uint8 and int8 in 16 bits, which saturate unless the weights leave
-    a bit free; the codes then have seven.
-    """
-    able = torch.cpu.get_capabilities()
-    if able.get("architecture") != "x86_64" or able.get("avx512_vnni") or able.get("avx_vnni"):
-        return 8
-    return 7
+    """How many bits of a weight this machine's integer kernels multiply exactly."""
+    return INTEGERS[here()].weight_bits

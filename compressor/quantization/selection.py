@@ -1,6 +1,6 @@
 """Which weights a quantizing step takes, and what it has to say about those that it leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -36,11 +36,17 @@ def check(module: nn.Module, patterns: Patterns, *, kinds: tuple[type[nn.Module]
 
 
 def selected(
-    candidate: Candidate, graph: GraphModule, patterns: Patterns, *, kinds: frozenset[str]
+    candidate: Candidate,
+    graph: GraphModule,
+    patterns: Patterns,
+    *,
+    kinds: frozenset[str],
+    beside: Collection[str] = (),
 ) -> tuple[Product, ...]:
     """The products of these kinds whose layers the patterns mean, in the order in which they run.
 
-    Raises NothingToQuantize, NoLayerMatches, and AlreadyQuantized where an earlier step has given one its codes.
+    Weights in `beside` keep the codes that they have, and are left out. Raises NothingToQuantize, NoLayerMatches, and
+    AlreadyQuantized where an earlier step has given another one its codes.
     """
     found = [product for product in products(graph) if product.kind in kinds]
     if not found:
@@ -48,9 +54,9 @@ def selected(
     names = list(dict.fromkeys(product.layer for product in found))
     wanted = set(matching(names, include=patterns.include, exclude=patterns.exclude))
     for product in found:
-        if product.layer in wanted and product.parameter in candidate.plan.weights:
+        if product.layer in wanted and product.parameter in candidate.plan.weights.keys() - set(beside):
             raise AlreadyQuantized(f"{product.layer} has its codes from an earlier step.", layer=product.layer)
-    return tuple(product for product in found if product.layer in wanted)
+    return tuple(p for p in found if p.layer in wanted and p.parameter not in beside)
 
 
 def replace_weights(module: nn.Module, codes: dict[str, WeightCodes]) -> None:
@@ -60,7 +66,7 @@ def replace_weights(module: nn.Module, codes: dict[str, WeightCodes]) -> None:
             module.get_parameter(name).copy_(weight.dequantized())
 
 
-def report(candidate: Candidate, codes: dict[str, WeightCodes], context: Context) -> None:
+def report(candidate: Candidate, codes: Mapping[str, WeightCodes], context: Context) -> None:
     """Record which layers got codes, and warn where they are few or some were left alone."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in codes))
     share = sum(weight.codes.numel() for weight in codes.values()) / _parameters(candidate.module)

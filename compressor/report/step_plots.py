@@ -1,4 +1,4 @@
-"""What single steps have found out, as pictures: layers before and after, weights by magnitude, what each can lose."""
+"""What single steps have found out, as pictures: layers before and after, weights by magnitude, losses and noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -11,14 +11,24 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from compressor.report.style import ACCENT, BEFORE, INK, MUTED, STYLE
 from compressor.report.words import in_short
 from contract.methods import Params
-from contract.report import Histogram, LayerReport, LayerSensitivity, Sensitivity, StepReport
+from contract.report import (
+    Flips,
+    Histogram,
+    LayerReport,
+    LayerSensitivity,
+    QuantizationFidelity,
+    Sensitivity,
+    StepReport,
+)
 
 #: Details of a step that are drawn, and not told in words.
-DRAWN = frozenset({"histogram", "sensitivity", "importance"})
+DRAWN = frozenset({"histogram", "sensitivity", "importance", "quantization"})
 #: Layers whose bars bear their names at most, and characters of a name.
 _LABELS, _LONGEST = 48, 28
 #: Layers whose curves bear their names: those that lose most.
 _NAMED = 6
+#: Classes whose flips are drawn: those with the largest part.
+_CLASSES = 16
 #: KL below this is none that anyone would see, in nats.
 _LEAST_KL = 1e-5
 
@@ -34,6 +44,9 @@ def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, 
         if "sensitivity" in report.details:
             curves = Sensitivity.model_validate(report.details["sensitivity"])
             yield "What each layer can lose", loss_by_layer(curves)
+        if "quantization" in report.details:
+            near = QuantizationFidelity.model_validate(report.details["quantization"])
+            yield f"How near {step.method} stays to the float network", noise_by_layer(near)
 
 
 def _alive(layer: LayerReport) -> int:
@@ -149,3 +162,28 @@ def _name_ends(axes: Axes, x: float, ends: Mapping[str, float]) -> None:
             name, (x, end), xytext=(8, shift * 72 / axes.figure.dpi), textcoords="offset points", va="center",
             color=MUTED, annotation_clip=False,
         )  # fmt: skip
+
+
+def noise_by_layer(found: QuantizationFidelity) -> Figure:
+    """Signal to noise of what each layer gives; beside it the classes of which answers changed, where some did."""
+    layers = [layer for layer in found.layers if layer.sqnr_db is not None]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+        left, *right = figure.subplots(1, 2, width_ratios=(3, 1)) if found.flips else (figure.subplots(),)
+        left.bar(range(len(layers)), [layer.sqnr_db or 0.0 for layer in layers], color=ACCENT, width=0.7)
+        left.set_ylabel("signal to noise, dB")
+        left.set_title(
+            f"on {found.images} calibration images: same answer {found.top1_agreement:.1%}, KL {found.kl:.2g} nats",
+            loc="left", color=MUTED,
+        )  # fmt: skip
+        _name_places(left, [layer.name for layer in layers])
+        for axes in right:
+            _draw_flips(axes, found.flips)
+    return figure
+
+
+def _draw_flips(axes: Axes, flips: Sequence[Flips]) -> None:
+    shown = sorted(flips, key=lambda one: one.flipped / one.images)[-_CLASSES:]
+    axes.barh(range(len(shown)), [100 * one.flipped / one.images for one in shown], color=BEFORE, height=0.7)
+    axes.set_yticks(range(len(shown)), [_shortened(one.name) for one in shown], fontsize=8)
+    axes.set_xlabel("answers changed, %")

@@ -23,12 +23,57 @@ class QuantizeStatic(Params):
 
     method: Literal["quantize_static"] = "quantize_static"
     stage: ClassVar[Stage] = Stage.PRECISION
+    adds_activations: ClassVar[bool] = True
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
 
-    calibrator: Literal["minmax", "percentile"] = Field(
-        default="minmax", description="The range of an activation: all that was seen, or the middle 99.99 % of it."
+    calibrator: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
+        default="moving_average",
+        description="The range of an activation: all that was seen; a moving average of the ends of batches of 32; the "
+        "middle of all values; the least Kullback-Leibler divergence (Migacz 2017); the least squared error.",
+    )
+    percentile: float = Field(
+        default=99.99, ge=50, le=100, description="How much of the values calibrator percentile keeps, in percent."
+    )
+    activations: Literal["auto", "asymmetric", "symmetric"] = Field(
+        default="auto",
+        description="Whether an activation's codes go from its smallest to its largest value, or as far below zero as "
+        "above it; what has no values below zero has no codes there either way. auto is symmetric for arm64 alone.",
     )
     per_channel: bool = Field(default=True, description="One weight scale for each output channel.")
+    equalize: bool = Field(
+        default=False,
+        description="Cross-layer equalization before calibration (Nagel et al. 2019): neighbouring layers with nothing "
+        "but ReLU and pooling between them share the spread of their weights.",
+    )
+    smooth: float | None = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="SmoothQuant before calibration (Xiao et al. 2023): the part of the spread of layer "
+        "normalizations' channels that moves into the weights of the linear layers behind; null moves nothing.",
+    )
+    rounding: Literal["nearest", "adaptive"] = Field(
+        default="nearest",
+        description="How weights are rounded: to the nearest code, or up or down as suits the outputs of their layer "
+        "(AdaRound, Nagel et al. 2020), which takes minutes.",
+    )
+    correct_bias: bool = Field(
+        default=True,
+        description="Take back what quantization shifts on average, in biases and shifts of batch normalization "
+        "(Nagel et al. 2019).",
+    )
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Top-1 accuracy that may be lost on calibration data, as a fraction: the layers that move the "
+        "answers most are put back to float until no more is lost. Null puts none back.",
+    )
+    target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
+        default="auto",
+        description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
+        "so that sums of two products fit 16; on arm64 activations are signed.",
+    )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")

@@ -46,6 +46,11 @@ def test_a_layer_gets_its_codes_once() -> None:
     assert codes_of(step("quantize_weights", exclude=["fc"]), step("quantize_dynamic", include=["fc"])) == []
 
 
+def test_activations_can_be_quantized_behind_stored_weights() -> None:
+    # Given weights in few bits / When INT8 with activations follows / Then it takes them as they are
+    assert codes_of(step("quantize_weights"), step("quantize_static")) == []
+
+
 def test_another_architecture_comes_first() -> None:
     # Given a step / When another network takes the model's place behind it / Then it is refused
     other = step("replace_architecture", architecture={"name": "mobilenet_v2"})

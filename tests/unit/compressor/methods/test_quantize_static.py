@@ -4,8 +4,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
@@ -17,8 +19,18 @@ from compressor.methods.quantize_static import apply, preflight
 from compressor.models import files
 from compressor.models.torchvision_ops import torchvision
 from compressor.quantization.simulate import simulated
-from contract.failures import AlreadyQuantized, MissingData, NoLayerMatches, NothingToQuantize, UnfitModel
+from compressor.training.objectives import kl_divergence
+from contract.failures import (
+    AlreadyQuantized,
+    InvalidDataset,
+    LimitUnmet,
+    MissingData,
+    NoLayerMatches,
+    NothingToQuantize,
+    UnfitModel,
+)
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from contract.report import QuantizationFidelity
 from tests.unit.compressor.networks import (
     answers,
     candidate_of,
@@ -57,14 +69,26 @@ def test_every_product_runs_in_integers_and_the_file_computes_what_the_plan_mean
     assert 0 < _distance(before, planned) < 0.1
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("calibrator", ["minmax", "percentile"])
-def test_every_choice_is_simulated_as_the_file_computes_it(per_channel: bool, calibrator: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"per_channel": False, "equalize": True},
+        {"calibrator": "moving_average", "activations": "symmetric"},
+        {"calibrator": "percentile", "correct_bias": False},
+        {"calibrator": "entropy", "target": "x86-avx2"},
+        {"calibrator": "mse", "rounding": "adaptive"},
+        {"target": "arm64"},
+        {"target": "arm64", "activations": "asymmetric"},
+    ],
+    ids=str,
+)
+def test_every_choice_is_simulated_as_the_file_computes_it(choice: dict[str, object], tmp_path: Path) -> None:
     # Given a network with each kind of layer, one channel of which batch normalization closes
     candidate = residual()
     with torch.no_grad():
         candidate.module.stem[1].weight[3] = 0
-    params = QuantizeStatic.model_validate({"per_channel": per_channel, "calibrator": calibrator})
+    params = QuantizeStatic.model_validate(choice)
     # When it is quantized
     candidate = apply(candidate, params, with_images(candidate))
     # Then simulation and file agree
@@ -182,6 +206,146 @@ def test_excluded_layers_stay_as_they_were(tmp_path: Path) -> None:
     assert _distance(answers(simulated(candidate), x), found) < 0.02
 
 
+def test_pruned_weights_stay_zero_through_every_correction() -> None:
+    # Given a network with masks
+    candidate = residual()
+    masks = {name: torch.rand_like(p) < 0.5 for name, p in candidate.module.named_parameters() if p.dim() > 1}
+    candidate = replace(candidate, masks=masks)
+    candidate.apply_masks()
+    # When it is equalized, rounded adaptively and corrected
+    params = QuantizeStatic(equalize=True, rounding="adaptive", target="x86-avx2")
+    candidate = apply(candidate, params, with_images(candidate))
+    # Then what is masked is zero, and no code needs the bit that such processors must have free
+    for name, mask in masks.items():
+        assert not candidate.plan.weights[name].codes[~mask].any()
+        assert not candidate.module.get_parameter(name)[~mask].any()
+        assert int(candidate.plan.weights[name].codes.abs().max()) <= 63
+
+
+def test_a_file_for_arm_has_signed_activations_and_computes_the_same(tmp_path: Path) -> None:
+    # Given a network with gates, quantized for this machine's processor and for ARM's
+    told = Told()
+    here = apply(gated(), QuantizeStatic(target="x86-vnni", activations="symmetric"), with_images(gated()))
+    there = apply(gated(), QuantizeStatic(target="arm64"), told.context(with_images(gated())))
+    # Then the values that codes stand for are the same
+    x = inputs_for(here)
+    assert torch.equal(answers(simulated(here), x), answers(simulated(there), x))
+    # And only the one for ARM has no unsigned code, and answers as planned
+    files_of = [export(candidate, tmp_path / f"{n}.onnx") for n, candidate in enumerate((here, there))]
+    kinds = [{c.data_type for c in _constants(onnx.load(path))} for path in files_of]
+    assert TensorProto.UINT8 in kinds[0]
+    assert TensorProto.UINT8 not in kinds[1]
+    assert _distance(answers(simulated(there), x), onnx_answers(files_of[1], x)) < 0.02
+    # And the step says that nobody has timed it there
+    assert told.records["target"] == "arm64"
+    assert "arm64" in told.notices["other_target"]
+
+
+def _constants(model: onnx.ModelProto) -> list[TensorProto]:
+    made = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
+    return [*model.graph.initializer, *made]
+
+
+def test_symmetric_activations_have_zero_in_the_middle_or_at_the_end() -> None:
+    # Given a network with activations on both sides of zero, and such behind a ReLU
+    candidate = apply(residual(), QuantizeStatic(activations="symmetric"), with_images(residual()))
+    # Then zero has the middle code, or the first
+    codes = candidate.plan.activations
+    assert codes["image"].zero_point == 128
+    assert codes["stem.2/relu"].zero_point == 0
+    assert {code.zero_point for code in codes.values()} == {0, 128}
+    # And so it is for ARM, unless it is asked for otherwise
+    there, uneven = (
+        apply(residual(), QuantizeStatic.model_validate({"target": "arm64"} | more), with_images(residual()))
+        for more in ({}, {"activations": "asymmetric"})
+    )
+    assert {code.zero_point for code in there.plan.activations.values()} == {0, 128}
+    assert {code.zero_point for code in uneven.plan.activations.values()} > {0}
+    assert uneven.plan.activations["project.1/batch_norm"].zero_point not in (0, 128)
+
+
+def _with_a_ruined_layer() -> Candidate:
+    """One weight of a layer is so large that with one scale for all of them the others are lost."""
+    candidate = residual()
+    with torch.no_grad():
+        candidate.module.stem[0].weight[0] *= 1e4
+        candidate.module.stem[1].weight[0] /= 1e4
+        candidate.module.stem[1].running_mean[0] *= 1e4
+    return candidate
+
+
+def _judged(candidate: Candidate) -> Context:
+    """Images that the network is right on, so that every changed answer is one lost."""
+    images = images_for(candidate, 128)
+    labels = answers(candidate.module, images.normalized(images.pixels)).argmax(1)
+    return Context(calibration=replace(images, labels=labels))
+
+
+def test_layers_go_back_to_float_until_the_limit_holds(tmp_path: Path) -> None:
+    # Given a network of which one layer cannot be quantized with one scale for all of it
+    candidate, told = _with_a_ruined_layer(), Told()
+    before = candidate.module.stem[0].weight.clone()
+    context = told.context(_judged(candidate))
+    free = apply(_with_a_ruined_layer(), QuantizeStatic(per_channel=False, correct_bias=False), context)
+    assert "stem.0.weight" in free.plan.weights
+    # When little accuracy may be lost
+    params = QuantizeStatic(per_channel=False, correct_bias=False, max_drop=0.04)
+    held = apply(candidate, params, context)
+    # Then that layer, and no other, is float again, bit by bit
+    assert told.records["put_back_to_float"] == ["stem.0"]
+    assert held.plan.layers == {"depthwise.0", "project.0", "head"}
+    assert torch.equal(held.module.stem[0].weight, before)
+    # And the step tells how much each moves the answers, and what was reached
+    ranking = told.records["ranking"]
+    assert next(iter(ranking)) == "stem.0"
+    assert list(ranking.values()) == sorted(ranking.values(), reverse=True)
+    assert told.records["drop"] <= 0.04
+    # And the drop is that of the plan as it is delivered, in the file too
+    assert context.calibration is not None
+    x, labels = inputs_for(candidate, 128), context.calibration.labels
+    planned = answers(simulated(held), x)
+    assert float((planned.argmax(1) != labels).double().mean()) == pytest.approx(told.records["drop"])
+    assert _distance(planned, onnx_answers(export(held, tmp_path / "model.onnx"), x)) < 0.02
+
+
+def test_a_limit_that_holds_at_once_puts_nothing_back_and_one_that_cannot_is_said() -> None:
+    # Given a network that quantizes well
+    told = Told()
+    apply(residual(), QuantizeStatic(max_drop=0.1), told.context(_judged(residual())))
+    assert "put_back_to_float" not in told.records
+    assert told.records["drop"] <= 0.1
+    # And one whose only layer does not
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    candidate = candidate_of(module)
+    context = _judged(candidate)
+    with torch.no_grad():
+        module[1].weight[:, 0] = 1e4
+        module[1].bias -= 1e4 * inputs_for(candidate, 128).flatten(1)[:, 0].mean()
+    # When nothing may be lost, then it is said which layer is in the way
+    with pytest.raises(LimitUnmet, match=r"1 alone"):
+        apply(candidate, QuantizeStatic(max_drop=0.0), replace(context, calibration=_judged(candidate).calibration))
+
+
+def test_the_step_tells_how_near_it_stays_without_a_label() -> None:
+    # Given a network, and labels that are all wrong
+    told, candidate = Told(), residual()
+    images = images_for(candidate, 64)
+    context = Context(calibration=replace(images, labels=torch.full((64,), 3)))
+    before = answers(candidate.module, images.normalized(images.pixels))
+    # When it is quantized
+    made = apply(candidate, QuantizeStatic(), told.context(context))
+    # Then every layer's noise is told, and what became of the answers
+    found = QuantizationFidelity.model_validate(told.records["quantization"])
+    assert [layer.name for layer in found.layers] == ["stem.0", "depthwise.0", "project.0", "head"]
+    assert all(layer.sqnr_db is not None and 15 < layer.sqnr_db < 60 for layer in found.layers)
+    after = answers(simulated(made), images.normalized(images.pixels))
+    changed = before.argmax(1) != after.argmax(1)
+    assert found.images == 64
+    assert found.top1_agreement == pytest.approx(1 - float(changed.double().mean()), abs=1 / 64)
+    assert found.kl == pytest.approx(float(kl_divergence(after, before, temperature=1.0)), rel=0.2)
+    assert sum(one.flipped for one in found.flips) == round((1 - found.top1_agreement) * 64)
+
+
 def test_the_percentile_calibrator_does_not_mind_an_outlier() -> None:
     # Given calibration images of which one pixel is far brighter than all others
     candidate = residual()
@@ -226,6 +390,25 @@ def test_two_steps_share_the_layers_between_them(tmp_path: Path) -> None:
     assert candidate.plan.dynamic == {"head.weight"}
     assert int8_macs_fraction(path) == 1.0
     assert _distance(answers(simulated(candidate), x), onnx_answers(path, x)) < 1e-3
+
+
+def test_what_never_changes_is_said() -> None:
+    # Given images that are all the same
+    candidate = residual()
+    images = images_for(candidate, 40)
+    same = replace(images, pixels=images.pixels[:1].expand_as(images.pixels))
+    # When they shall calibrate a network, then they are refused
+    with pytest.raises(InvalidDataset, match="the same"):
+        apply(candidate, QuantizeStatic(), Context(calibration=same))
+    # And where a layer gives one number for all images, and has channels without a weight, both are said by name
+    told = Told()
+    with torch.no_grad():
+        candidate.module.stem[1].weight.zero_()
+        candidate.module.stem[1].bias.fill_(-1)
+        candidate.module.project[0].weight[2:4] = 0
+    apply(candidate, QuantizeStatic(), told.context(with_images(candidate)))
+    assert "stem.2/relu" in told.notices["constant_activations"]
+    assert "project.0 (2)" in told.notices["empty_channels"]
 
 
 def test_few_images_are_said_to_be_few() -> None:

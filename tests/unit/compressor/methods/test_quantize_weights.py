@@ -15,6 +15,7 @@ from torch import nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.exports.onnx import export
+from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models import files
 from compressor.quantization.levels import LevelCodes
@@ -230,6 +231,33 @@ def test_integers_that_are_there_go_into_a_static_plan() -> None:
     # Then the stage runs in integers too, with the codes that it has
     assert "layer1.0.conv1.weight" in made.plan.static
     assert made.plan.bits("layer1.0.conv1.weight") == 4
+    assert answers(simulated(made), inputs_for(made, 4)).isfinite().all()
+
+
+def test_four_bit_weights_run_in_integer_kernels_behind_quantize_static(tmp_path: Path) -> None:
+    # Given a network all of whose weights have four bits / When activations are quantized too
+    context = Context(calibration=tints(64, seed=3))
+    stored = coded(network(), context, all_layers=True)
+    made = quantize_static.apply(stored, QuantizeStatic(correct_bias=False), context)
+    # Then everything is multiplied in integers, with the codes that were there
+    path = export(made, tmp_path / "model.onnx")
+    assert int8_macs_fraction(path) == 1.0
+    assert made.plan.static == stored.plan.weights.keys()
+    assert {w.bits for w in made.plan.weights.values()} == {4}
+    x = inputs_for(made, 8)
+    assert torch.allclose(onnx_answers(path, x), answers(simulated(made), x), atol=1e-3)
+    # And it can be written and rebuilt
+    files.write(made, tmp_path / "files")
+    assert torch.equal(answers(files.load_model(tmp_path / "files"), x), answers(simulated(made), x))
+
+
+def test_codes_that_no_kernel_multiplies_stay_beside_integers() -> None:
+    # Given codebooks in one stage / When the network is quantized with its activations / Then the stage stays as it is
+    context, told = Context(calibration=tints(64, seed=3)), Told()
+    stored = coded(network(), context, bits=5, scheme="codebook", include=("layer2",), all_layers=True)
+    made = quantize_static.apply(stored, QuantizeStatic(), told.context(context))
+    assert not any(name.startswith("layer2") for name in made.plan.static)
+    assert "layer2.0.conv1" in told.notices["layers_left_alone"]
     assert answers(simulated(made), inputs_for(made, 4)).isfinite().all()
 
 

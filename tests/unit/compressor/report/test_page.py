@@ -13,7 +13,16 @@ from compressor.report.style import svg, write_png
 from compressor.sparsity.histogram import Tally, histogram
 from contract.artifact import ArtifactFormat
 from contract.model import Architecture
-from contract.report import Histogram, LayerBefore, LayerSensitivity, Notice, Sensitivity
+from contract.report import (
+    Flips,
+    Histogram,
+    LayerBefore,
+    LayerNoise,
+    LayerSensitivity,
+    Notice,
+    QuantizationFidelity,
+    Sensitivity,
+)
 from contract.value import Json
 
 
@@ -210,6 +219,27 @@ def test_what_a_step_has_found_out_is_drawn(document: ReportDocument) -> None:
     assert "zeros_before" not in html
     tags = read(html)
     assert (tags.wrong, tags.open) == ([], [])
+
+
+def test_the_noise_of_quantization_is_drawn(document: ReportDocument) -> None:
+    # Given a step that has compared a quantized network with the float one
+    found = QuantizationFidelity(
+        images=128,
+        top1_agreement=0.992,
+        kl=0.00031,
+        layers=(LayerNoise(name="stem.0", sqnr_db=31.2), LayerNoise(name="head", sqnr_db=24.9)),
+        flips=(Flips(name="otter", images=12, flipped=1),),
+    )
+    # When the page is made
+    html = page(with_details(document, quantization=found.model_dump(mode="json")))
+    # Then layers and changed classes are in the picture, with the answers as a whole, and not told in words
+    assert "How near prune_channels stays to the float network" in html
+    assert all(f">{name}</text>" in html for name in ("stem.0", "head", "otter"))
+    assert "same answer 99.2%, KL 0.00031 nats" in html
+    assert "top1_agreement" not in html
+    # And without a change there is no second picture beside it
+    calm = found.model_copy(update={"flips": ()}).model_dump(mode="json")
+    assert "answers changed" not in page(with_details(document, quantization=calm))
 
 
 def test_layers_stand_beside_what_they_were(document: ReportDocument) -> None:
