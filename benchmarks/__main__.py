@@ -1,8 +1,8 @@
-"""Measure the service and what pruning costs, or what is named of it: `python -m benchmarks start upload`."""
+"""Measure the service and what compression costs and brings, or what is named: `python -m benchmarks start upload`."""
 
 import sys
 
-from benchmarks import acceptance, memory, overhead, pruning_costs, start, upload
+from benchmarks import acceptance, memory, overhead, pruning_costs, quantization_speed, start, upload
 from benchmarks.rows import PAGE, keep
 
 ALL = {
@@ -12,6 +12,7 @@ ALL = {
     "overhead": overhead.measure,
     "memory": memory.measure,
     "pruning": pruning_costs.measure,
+    "quantization": quantization_speed.measure,
 }
 
 

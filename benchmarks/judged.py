@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.trained import SHARED, original, validation
 from compressor.candidate import Candidate
+from compressor.format import runtime_of
 from compressor.measure.accuracy import answers, loss, paired_drop
 from compressor.measure.counting import count_macs, zeros
 from compressor.models import files
@@ -64,7 +65,8 @@ class Row:
     """One target: how a network is made, and what it is compared with."""
 
     model: str
-    make: Callable[[Candidate], Candidate]
+    #: From the trained network to what came of it, or to a file that others have made of it.
+    make: Callable[[Candidate], Candidate | Path]
     #: Another row's name; the network as it came where it is empty.
     reference: str = ""
     margin: float | None = None
@@ -103,7 +105,7 @@ class Page:
         began = time.monotonic()
         made = row.make(start)
         seconds = time.monotonic() - began
-        logits, labels = answers(simulated(made), validation()), validation().labels
+        logits, labels = _logits(made), validation().labels
         torch.save(logits, _answers_of(name))
         drop = paired_drop(self._answers(row.reference) if row.reference else before, logits, labels)
         return Found(
@@ -116,9 +118,9 @@ class Page:
             margin=row.margin,
             loss=loss(logits, labels),
             kl=float(kl_divergence(logits, before, temperature=1.0)),
-            macs=count_macs(made.module, made.input_shape).total / macs,
-            zeros=zeros(made.module),
-            size=_size(made) / size,
+            macs=count_macs(made.module, made.input_shape).total / macs if isinstance(made, Candidate) else 1.0,
+            zeros=zeros(made.module) if isinstance(made, Candidate) else 0.0,
+            size=_size(made) / size if isinstance(made, Candidate) else None,
             seconds=seconds,
         )
 
@@ -156,6 +158,13 @@ class Page:
             self.keep(found)
             print("\r" + found[name].line())
         print(f"Written to {self.path}")
+
+
+def _logits(made: Candidate | Path) -> Tensor:
+    if isinstance(made, Candidate):
+        return answers(simulated(made), validation())
+    run = runtime_of(made).open_file(made, cores())
+    return torch.cat([torch.from_numpy(run(batch.x.numpy())) for batch in validation().batches(64)])
 
 
 def _size(candidate: Candidate) -> int:

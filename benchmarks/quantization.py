@@ -1,16 +1,22 @@
 """Quantization on trained networks and real images, beside the reference: `make bench-quantization [ROWS=...]`.
 
-Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared.
+Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared, and for the rows
+of NNCF `pip install nncf`.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
 
-from benchmarks.judged import Page, Row
-from benchmarks.trained import context
+from benchmarks.judged import ANSWERS, Page, Row
+from benchmarks.peers import by_nncf, by_onnxruntime
+from benchmarks.trained import CALIBRATION_IMAGES, context, training
 from compressor.candidate import Candidate
-from compressor.methods import fine_tune, prune_weights, quantize_weights
+from compressor.data.images import Images
+from compressor.methods import fine_tune, prune_weights, quantize_static, quantize_weights
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneWeights
+from contract.methods.quantize import QuantizeStatic
 from contract.methods.train import FineTune
 
 RECOVERY: dict[str, object] = {
@@ -31,6 +37,21 @@ the original's. `deep-compression`: zeros, then a codebook of 16 levels in each 
 def weights(**params: object) -> Callable[[Candidate], Candidate]:
     """Our quantize_weights."""
     return lambda made: quantize_weights.apply(made, QuantizeWeights.model_validate(params), context(made))
+
+
+def integers(**params: object) -> Callable[[Candidate], Candidate]:
+    """Our quantize_static."""
+    return lambda made: quantize_static.apply(made, QuantizeStatic.model_validate({**SAMPLES, **params}), context(made))
+
+
+def by(peer: Callable[[Candidate, Images, Path], Path]) -> Callable[[Candidate], Path]:
+    """Another one's quantizer, on the same images."""
+
+    def make(made: Candidate) -> Path:
+        folder = Path(mkdtemp(dir=ANSWERS))
+        return peer(made, training().take(CALIBRATION_IMAGES, seed=0), folder)
+
+    return make
 
 
 def trained(made: Candidate) -> Candidate:
@@ -54,8 +75,15 @@ def deep_compression(amount: float) -> Callable[[Candidate], Candidate]:
     return make
 
 
+SAMPLES = {"samples": CALIBRATION_IMAGES}
 R18, MN3 = "resnet18", "mobilenet_v3_small"
 ROWS: Mapping[str, Row] = {
+    "int8": Row(model=R18, make=integers(), margin=-1.0),
+    "int8-onnxruntime": Row(model=R18, make=by(by_onnxruntime)),
+    "int8-nncf": Row(model=R18, make=by(by_nncf)),
+    "mobilenet-int8": Row(model=MN3, make=integers(), margin=-1.0),
+    "mobilenet-int8-onnxruntime": Row(model=MN3, make=by(by_onnxruntime)),
+    "mobilenet-int8-nncf": Row(model=MN3, make=by(by_nncf)),
     "w8": Row(model=R18, make=weights(bits=8), margin=-0.5),
     "w6": Row(model=R18, make=weights(bits=6), margin=-0.5),
     "w4": Row(model=R18, make=weights(bits=4), margin=-1.0),

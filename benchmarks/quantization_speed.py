@@ -1,0 +1,128 @@
+"""How much faster INT8 is than float32 in the same runtime and in the fastest, and what it costs to make it.
+
+All files of a network are timed in one run, each in a process of its own, in alternating blocks.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from benchmarks.peers import by_onnxruntime
+from benchmarks.rows import Row
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.data.images import Images
+from compressor.format import writer
+from compressor.measure.clean_process import clean_process
+from compressor.measure.latency import time_side_by_side
+from compressor.methods import quantize_static
+from compressor.models.source import ModelSource, read_candidate
+from compressor.quantization.plan import QuantizationPlan
+from contract.methods.quantize import QuantizeStatic
+from contract.model import Architecture, ModelFormat, Preprocessing
+
+#: How many times as fast as float32 in ONNX Runtime the fastest artifact shall be; none: to be known.
+AIMS = {"resnet18": 3.3, "mobilenet_v2": 2.2, "resnet50": 3.0, "mobilenet_v3_small": None, "efficientnet_b0": None}
+TIME_AIM = 1.15
+THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
+GROUP = "7 quantization"
+
+
+def candidate(name: str) -> Candidate:
+    """The network with random weights, for a thousand classes."""
+    source = ModelSource(
+        architecture=Architecture(name=name),
+        format=ModelFormat.SAFETENSORS,
+        preprocessing=Preprocessing(size=(SIDE, SIDE), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    )
+    return read_candidate(source, None, 0)
+
+
+def images(like: Candidate) -> Images:
+    """Noise to calibrate on."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (CALIBRATION_IMAGES, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.zeros(CALIBRATION_IMAGES, dtype=torch.long), like.preprocessing)
+
+
+def quantized(name: str) -> Candidate:
+    """The network in INT8, by our defaults."""
+    made = candidate(name)
+    return quantize_static.apply(made, QuantizeStatic(), Context(calibration=images(made)))
+
+
+def latencies(made: Candidate) -> dict[str, float]:
+    """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, by runtime and precision."""
+    forms = {"float32": replace(made, plan=QuantizationPlan()), "INT8": made}
+    names = [(runtime, precision) for runtime in ("onnx", "openvino") for precision in forms]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        written = [writer(runtime)(forms[precision], folder, f"{precision}-{runtime}") for runtime, precision in names]
+        processes = [stack.enter_context(clean_process(files, scratch=folder, threads=THREADS)) for files in written]
+        for process in processes:
+            process.prepare(torch.randn(1, 3, SIDE, SIDE))
+        timing = time_side_by_side(processes, batch_size=1, threads=THREADS)
+    return {f"{r} {p}": latency.p50_ms for (r, p), latency in zip(names, timing.latencies, strict=True)}
+
+
+def _speed(name: str) -> Row:
+    found = latencies(quantized(name))
+    reference = found["onnx float32"]
+    fastest = min(found, key=lambda which: found[which])
+    float32 = min(ms for which, ms in found.items() if which.endswith("float32"))
+    int8 = min(ms for which, ms in found.items() if which.endswith("INT8"))
+    aim = AIMS[name]
+    return Row(
+        group=GROUP,
+        what=f"{name} at {SIDE} pixels, batch 1, {THREADS} threads: p50 of the fastest file ({fastest})",
+        measured=f"{found[fastest]:.2f} ms",
+        beside=f"{reference:.2f} ms float32 in ONNX Runtime ({reference / found[fastest]:.2f}x as fast); INT8 is "
+        f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}",
+        aim="" if aim is None else f">= {aim}x as fast",
+        met=None if aim is None else reference / found[fastest] >= aim,
+    )
+
+
+def _all(found: dict[str, float]) -> str:
+    return ", ".join(f"{which} {milliseconds:.2f}" for which, milliseconds in found.items())
+
+
+def _time() -> Row:
+    """The whole step, from the float network to the file, beside ONNX Runtime's script on the same images."""
+    ours, theirs = (min(turn[i] for turn in (_turn(), _turn())) for i in (0, 1))
+    return Row(
+        group=GROUP,
+        what=f"quantize_static of resnet18 at {SIDE} pixels on {CALIBRATION_IMAGES} images, with the ONNX file written",
+        measured=f"{ours:.1f} s",
+        beside=f"{theirs:.1f} s by export and ONNX Runtime's quantize_static ({ours / theirs:.2f}x)",
+        aim=f"<= {TIME_AIM}x",
+        met=ours / theirs <= TIME_AIM,
+    )
+
+
+def _turn() -> tuple[float, float]:
+    made = candidate("resnet18")
+    data = images(made)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.perf_counter()
+        by_onnxruntime(made, data, folder)
+        theirs = time.perf_counter() - began
+        began = time.perf_counter()
+        writer("onnx")(quantize_static.apply(made, QuantizeStatic(), Context(calibration=data)), folder, "ours")
+        return time.perf_counter() - began, theirs
+
+
+def measure() -> list[Row]:
+    """All of it."""
+    torch.set_num_threads(THREADS)
+    return [*_rows(), _time()]
+
+
+def _rows() -> Iterator[Row]:
+    return (_speed(name) for name in AIMS)
