@@ -1,7 +1,7 @@
 """Quantization on trained networks and real images, beside the reference: `make bench-quantization [ROWS=...]`.
 
-Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared, and for the rows
-of NNCF `pip install nncf`.
+Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared, and NNCF
+(`pip install nncf`) for its rows.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,39 @@
+"""The specs in examples/ are jobs that can be posted, and do what they say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressor.compress import compress
+from contract.composition import faults
+from contract.methods import METHODS, Role
+from contract.spec import InlineJobSpec
+from tests.unit.compressor.small_jobs import NotingDesk, order, spec
+
+SPECS = sorted((Path(__file__).parents[3] / "examples").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_it_can_be_posted(path: Path) -> None:
+    # Given an example / When it is read as what is posted / Then there is nothing to be said against it
+    job = InlineJobSpec.model_validate_json(path.read_bytes())
+    named = frozenset(role for role in Role if getattr(job.data, role.value) is not None)
+    assert faults(job, data=named, untrained=False) == ()
+
+
+def test_deep_compression_makes_a_small_file(trained_weights: Path, tmp_path: Path) -> None:
+    # Given the example, for a small network that four tints are told apart by
+    example: dict[str, Any] = json.loads(Path(SPECS[0].parent, "deep_compression.json").read_bytes())
+    parts = {name: example[name] for name in ("steps", "constraints", "outputs")}
+    steps = tuple(METHODS[step["method"]].model_validate(step) for step in parts.pop("steps"))
+    job = spec(*steps, roles=(Role.TRAIN, Role.EVALUATION), **parts)
+    # When it is done
+    outcome = compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
+    # Then nine weights in ten are zero, the others have one of 31 values, and accuracy holds
+    report = outcome.result.report
+    assert report.compressed.nonzero_parameters < 0.12 * report.baseline.nonzero_parameters
+    assert outcome.result.outcome == "met"
+    # And the file is small, names and statistics of a small network included
+    assert report.ratio.size_bytes < 1 / 15
