@@ -60,6 +60,8 @@ class Measurement(Value):
     accuracy: Accuracy | None = None
     #: Mean cross-entropy on the evaluation data, in nats.
     loss: float | None = None
+    #: Expected calibration error on the evaluation data (Guo et al. 2017), between 0 and 1.
+    calibration_error: float | None = None
     parameters: int
     nonzero_parameters: int
     macs: int

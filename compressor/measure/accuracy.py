@@ -15,6 +15,7 @@ from contract.report import Accuracy, PairedDrop
 Z = 1.959963984540054
 
 BATCH = 64
+_BINS = 15
 
 
 def answers(module: nn.Module, images: Images, *, device: torch.device | None = None) -> Tensor:
@@ -52,6 +53,18 @@ def accuracy(logits: Tensor, labels: Tensor) -> Accuracy:
 def loss(logits: Tensor, labels: Tensor) -> float:
     """Mean cross-entropy, in nats."""
     return float(F.cross_entropy(logits.double(), labels))
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """How far confidence is from being right: its mean distance from accuracy over bins of equal width.
+
+    The expected calibration error of Guo et al. 2017, equation 5, with their 15 bins of the largest probability.
+    """
+    confidence, found = logits.double().softmax(1).max(1)
+    bins = (confidence * _BINS).ceil().long().clamp(1, _BINS) - 1
+    gap = confidence - (found == labels).double()
+    sums = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins, gap)
+    return float(sums.abs().sum() / len(labels))
 
 
 def paired_drop(before: Tensor, after: Tensor, labels: Tensor) -> PairedDrop:

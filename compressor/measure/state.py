@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.candidate import Candidate
-from compressor.measure.accuracy import accuracy, answers_to, loss, paired_drop
+from compressor.measure.accuracy import accuracy, answers_to, calibration_error, loss, paired_drop
 from compressor.measure.counting import count_macs, count_nonzero, count_parameters, layer_reports, zeros
 from compressor.measure.fidelity import fidelity
 from compressor.measure.probe import Probe
@@ -34,6 +34,7 @@ def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.de
     found = Measurement(
         accuracy=accuracy(logits, probe.labels) if probe.labels is not None else None,
         loss=loss(logits, probe.labels) if probe.labels is not None else None,
+        calibration_error=calibration_error(logits, probe.labels) if probe.labels is not None else None,
         parameters=count_parameters(candidate.module),
         nonzero_parameters=count_nonzero(candidate.module),
         macs=macs.total,

@@ -13,11 +13,13 @@ from compressor.data.images import Images
 from compressor.inputs import in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
+from compressor.measure.fidelity import sqnr_db
 from compressor.quantization.allotment import Option, allotted
 from compressor.quantization.coding import Coding
+from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
-from compressor.training.normalization import moments, shift
+from compressor.training.normalization import ENOUGH, moments, shift
 from compressor.training.objectives import kl_divergence
 from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
@@ -50,7 +52,8 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     work = _Work(candidate, params, context, _layers(candidate, params))
     candidate.module.to(context.device)
     before = {name: work.weight(name).detach().clone() for name in work.names}
-    images = context.calibration if params.recalibrate and not params.training else None
+    answered = work.answers()
+    images = work.images_for_statistics()
     given = moments(candidate.module, images, device=context.device) if images else {}
     codes = work.coding.apply(work.forms(), context.progress)
     if images:
@@ -58,7 +61,7 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     work.tell_of_the_rest(codes)
     if params.training:
         codes = work.trained(codes, before, params.training)
-    work.tell(codes, before)
+    work.tell(codes, before, answered)
     return replace(candidate, plan=candidate.plan.with_weights(codes))
 
 
@@ -86,6 +89,17 @@ class _Work:
         if self.context.calibration is None:
             raise MissingData("quantize_weights looks at images here. Name a dataset under data.calibration.")
         return self.context.calibration.take(self.params.samples, seed=self.context.seed)
+
+    def images_for_statistics(self) -> Images | None:
+        if self.context.calibration is None or self.params.training or not self.params.recalibrate:
+            return None
+        return self.context.calibration.take(ENOUGH, seed=self.context.seed)
+
+    def answers(self) -> Tensor | None:
+        """What the network says to the calibration images; none where there are none."""
+        if self.context.calibration is None:
+            return None
+        return answers(self.candidate.module, self._images(), device=self.context.device)
 
     def _batches(self) -> Iterator[Tensor]:
         return (batch.x.to(self.context.device) for batch in self._images().batches(_BATCH))
@@ -153,7 +167,7 @@ class _Work:
         assert straight is not None
         return {name: straight.codes[name] for name in codes}
 
-    def tell(self, codes: Mapping[str, LevelCodes], before: Mapping[str, Tensor]) -> None:
+    def tell(self, codes: Mapping[str, LevelCodes], before: Mapping[str, Tensor], answered: Tensor | None) -> None:
         """What each layer got and what it lost by it."""
         count = max(1, sum(weight.codes.numel() for weight in codes.values()))
         record = self.context.record
@@ -162,7 +176,11 @@ class _Work:
         record("schemes", {self.names[name]: weight.scheme.value for name, weight in codes.items()})
         record("nominal_bits", round(sum(w.bits * w.codes.numel() for w in codes.values()) / count, 4))
         record("effective_bits", round(sum(w.size_bits for w in codes.values()) / count, 4))
-        record("sqnr_db", {self.names[name]: _sqnr(before[name], weight) for name, weight in codes.items()})
+        noise = {self.names[name]: sqnr_db(before[name].cpu(), weight.dequantized()) for name, weight in codes.items()}
+        now = self.answers()
+        if answered is not None and now is not None:
+            found = fidelity(answered, now, noise, classes=self.candidate.classes)
+            record("quantization", found.model_dump(mode="json"))
         self.context.notice(
             "low_bit_is_storage_only",
             "Weights are widened to float32 to run: the file is smaller, and the network as fast as before.",
@@ -188,9 +206,3 @@ def _replaced(weight: nn.Parameter, other: Tensor) -> Iterator[None]:
         yield
     finally:
         weight.data = own
-
-
-def _sqnr(before: Tensor, codes: LevelCodes) -> float | None:
-    """Signal to quantization-noise ratio of one weight in decibels; null where nothing was lost."""
-    signal, noise = before.cpu().square().sum(), (before.cpu() - codes.dequantized()).square().sum()
-    return round(float(10 * torch.log10(signal / noise)), 2) if float(noise) > 0 else None

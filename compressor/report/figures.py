@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from compressor.measure.accuracy import accuracy, loss
+from compressor.measure.accuracy import accuracy, calibration_error, loss
 from compressor.measure.fidelity import fidelity
 from compressor.measure.state import State
 from compressor.verify import Bench, Figures, Proof
@@ -80,8 +80,14 @@ def _with_file(found: Measurement, figures: Figures, latency: Latency | None) ->
 
 
 def _judged(counted: Measurement, bench: Bench, proof: Proof) -> Measurement:
-    """What was counted of the state, with accuracy and loss of the file's own answers."""
+    """What was counted of the state, with accuracy, loss and calibration of the file's own answers."""
     labels = bench.probe.labels
     if labels is None:
         return counted
-    return counted.model_copy(update={"accuracy": accuracy(proof.logits, labels), "loss": loss(proof.logits, labels)})
+    return counted.model_copy(
+        update={
+            "accuracy": accuracy(proof.logits, labels),
+            "loss": loss(proof.logits, labels),
+            "calibration_error": calibration_error(proof.logits, labels),
+        }
+    )

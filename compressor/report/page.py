@@ -126,6 +126,10 @@ def _quality_rows(report: Report) -> Iterator[Row]:
     if before.loss is not None and after.loss is not None:
         change = words.in_change(after.loss - before.loss, digits=3)
         yield Row("Cross-entropy", f"{before.loss:.3f}", f"{after.loss:.3f}", change=change)
+    if before.calibration_error is not None and after.calibration_error is not None:
+        change = words.in_change(after.calibration_error - before.calibration_error, digits=3)
+        was, now = before.calibration_error, after.calibration_error
+        yield Row("Calibration error", f"{was:.3f}", f"{now:.3f}", change=change)
     if report.fidelity is not None:
         yield Row("Same answer as the original", "", words.in_percent(report.fidelity.top1_agreement))
 

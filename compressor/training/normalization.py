@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from compressor.data.images import Images
 
+#: Images on which statistics are well enough known.
+ENOUGH = 1024
 _BATCH = 64
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -61,16 +63,16 @@ def moments(module: nn.Module, images: Images, *, device: torch.device) -> dict[
 
 @torch.no_grad()
 def shift(module: nn.Module, images: Images, before: Mapping[str, Moments], *, device: torch.device) -> None:
-    """Move the statistics as far as what the normalizations are given has moved since `before`, on the same images.
+    """Move the statistics as what the normalizations are given has moved since `before`, on the same images.
 
-    Statistics are of all that the network was trained on, and a few images have others. Of those the difference alone
-    is taken: where nothing has changed, nothing moves.
+    Statistics are of all that the network was trained on, and a few images have others. By how many standard deviations
+    the two means differ, and in what ratio the variances stand, is kept: where nothing has changed, nothing moves.
     """
     after = moments(module, images, device=device)
     for name, part in normalizations(module).items():
         old, was, now = _of(part), before[name], after[name]
         grown = torch.where(was.variance > 0, now.variance / was.variance, 1.0)
-        _set(part, Moments(old.mean + now.mean - was.mean, old.variance * grown))
+        _set(part, Moments(now.mean + (old.mean - was.mean) * grown.sqrt(), old.variance * grown))
 
 
 def _of(part: _Norm) -> Moments:

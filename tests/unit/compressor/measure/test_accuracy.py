@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.measure.accuracy import Z, accuracy, answers, loss, paired_drop, wilson
+from compressor.measure.accuracy import Z, accuracy, answers, calibration_error, loss, paired_drop, wilson
 from compressor.measure.fidelity import fidelity
 from tests.unit.compressor.small_jobs import images
 
@@ -28,6 +28,17 @@ def test_accuracy_is_counted_on_the_labels() -> None:
     # Then the figure says so, with how many images it is from
     assert (found.value, found.n) == (0.75, 4)
     assert found.ci95[0] < 0.75 < found.ci95[1]
+
+
+def test_the_calibration_error_is_that_of_the_paper() -> None:
+    # Given answers of 90 % and of 60 % confidence, of which so many are right
+    sure, unsure = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.4, 0.6]]).log()
+    logits = torch.cat([sure.repeat(10, 1), unsure.repeat(10, 1)])
+    labels = torch.tensor([0] * 7 + [1] * 3 + [1] * 6 + [0] * 4)
+    # When its calibration error is asked for / Then half of the answers are 20 points too sure, and the others right
+    assert calibration_error(logits, labels) == pytest.approx(0.1, abs=1e-6)
+    # And being always right with no doubt is no error
+    assert calibration_error(torch.tensor([[100.0, 0.0]]), torch.tensor([0])) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:

@@ -117,7 +117,7 @@ def test_the_page_tells_how_to_load_openvino_files(document: ReportDocument) -> 
 def test_without_data_the_page_claims_nothing_of_accuracy(document: ReportDocument) -> None:
     # Given a job without evaluation data and steps, that delivers safetensors alone
     report = document.result.report
-    unknown = {"accuracy": None, "loss": None}
+    unknown = {"accuracy": None, "loss": None, "calibration_error": None}
     blind = report.model_copy(
         update={
             "baseline": report.baseline.model_copy(update=unknown),
