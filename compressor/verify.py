@@ -147,7 +147,7 @@ def _check_integers(delivery: Delivery) -> float | None:
     if plan.empty:
         return None
     if delivery.output.format is OutputFormat.SAFETENSORS and _stored_plan(delivery) != plan.document():
-        raise ArtifactMismatch(f"{name} does not hold the integers that it is said to hold.")
+        raise ArtifactMismatch(f"{name} does not hold the numbers that it is said to hold.")
     fraction = runtime_of(delivery.main).int8_macs_fraction(delivery.main)
     if plan.rounds_activations and fraction == 0:
         raise ArtifactMismatch(f"{name} is said to compute in integers, and computes none of its MACs so.")

@@ -29,6 +29,8 @@ def faults_of_order(options: JobOptions) -> Iterator[Fault]:
 
 
 def _may_follow(step: Params, quantizer: Params) -> bool:
+    if step.takes_the_rest and type(step) is not type(quantizer):
+        return True
     if quantizer.stage is Stage.STORAGE and step.adds_activations:
         return True
     if _codes_after(step, quantizer):
@@ -51,14 +53,14 @@ def _after_quantization(index: int, step: Params, quantizer: Params) -> Fault:
         return Fault(
             pointer=pointer,
             code=AlreadyQuantized.code,
-            detail=f"{quantizer.method} has quantized the layers that {step.method} would take. "
+            detail=f"{quantizer.method} has taken the layers that {step.method} would take. "
             "Drop one of the two, or part the layers between them with include and exclude.",
         )
     kind = "train" if step.recipe else "change"
     return Fault(
         pointer=pointer,
         code=WrongOrder.code,
-        detail=f"{step.method} would {kind} a model that {quantizer.method} has quantized. "
+        detail=f"{step.method} would {kind} a model whose precision {quantizer.method} has settled. "
         f"Put {step.method} before {quantizer.method}.",
     )
 

@@ -184,6 +184,7 @@ NoticeCode = Literal[
     "other_target",
     "layers_left_alone",
     "low_bit_is_storage_only",
+    "values_became_zero",
 ]
 
 

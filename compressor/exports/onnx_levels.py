@@ -1,4 +1,4 @@
-"""Weights as codes of levels in an ONNX file: looked up in their table, shifted and scaled.
+"""Weights in fewer bits than float32 in an ONNX file: codes, looked up, shifted and scaled; halves, cast.
 
 A runtime computes that once, when it loads the file.
 """
@@ -32,6 +32,19 @@ DECODE = Op(
         attributes=[OpSchema.Attribute("shape", OpSchema.AttrType.INTS)],
     ),
 )
+#: The same for float16 and bfloat16.
+WIDEN = Op(
+    Opset(_DOMAIN, 1),
+    "Widen",
+    OpSchema(
+        "Widen",
+        _DOMAIN,
+        1,
+        inputs=[_Parameter("half", "T")],
+        outputs=[_Parameter("weight", "tensor(float)")],
+        type_constraints=[("T", ["tensor(float16)", "tensor(bfloat16)"], "")],
+    ),
+)
 #: The first opset that casts whole numbers of four bits, and how many levels they tell apart.
 _FOUR_BIT_OPSET, _FOUR_BITS = 21, 16
 
@@ -45,6 +58,21 @@ def widen(model: ir.Model) -> None:
 
 
 def _widen(model: ir.Model, node: ir.Node) -> None:
+    tape = Tape()
+    made = _decoded(model, node, tape) if node.op_type == DECODE.name else _cast(node, tape)
+    made.dtype, made.name = ir.DataType.FLOAT, node.outputs[0].name
+    ir.convenience.replace_nodes_and_values(model.graph, node, [node], tape.nodes, node.outputs, [made])
+
+
+def _cast(node: ir.Node, tape: Tape) -> ir.Value:
+    (half,) = node.inputs
+    assert half is not None
+    weight = tape.op("Cast", [half], {"to": ir.DataType.FLOAT})
+    weight.shape = half.shape
+    return weight
+
+
+def _decoded(model: ir.Model, node: ir.Node, tape: Tape) -> ir.Value:
     codes, levels, scale, zero = (*node.inputs, None, None)[:4]
     assert codes is not None
     assert levels is not None
@@ -52,15 +80,15 @@ def _widen(model: ir.Model, node: ir.Node) -> None:
     if levels.shape[0] <= _FOUR_BITS:  # type: ignore[operator]
         _narrow(codes)
         model.opset_imports[""] = _FOUR_BIT_OPSET
-    tape, shape = Tape(), node.attributes["shape"].as_ints()
+    shape = node.attributes["shape"].as_ints()
     weight = tape.op("Gather", [levels, tape.op("Cast", [codes], {"to": ir.DataType.INT32})])
     if zero is not None:
         weight = tape.op("Sub", [weight, zero])
     if scale is not None:
         weight = tape.op("Mul", [weight, scale])
     made = _shaped(tape, weight, codes, shape)
-    made.shape, made.dtype, made.name = ir.Shape(shape), ir.DataType.FLOAT, node.outputs[0].name
-    ir.convenience.replace_nodes_and_values(model.graph, node, [node], tape.nodes, node.outputs, [made])
+    made.shape = ir.Shape(shape)
+    return made
 
 
 def _narrow(codes: ir.Value) -> None:

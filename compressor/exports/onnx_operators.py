@@ -8,7 +8,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset20 as op
 
-from compressor.exports.onnx_levels import DECODE
+from compressor.exports.onnx_levels import DECODE, WIDEN
 from compressor.quantization.operators import SIXTH
 
 #: A value in the graph that is being written; onnxscript calls its own class so.
@@ -29,6 +29,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         operators.average.default: _average,
         operators.dequantize.default: _dequantize,
         operators.decode.default: _decode,
+        operators.widen.default: WIDEN,
     }
 
 

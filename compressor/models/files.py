@@ -65,7 +65,7 @@ class Document(Value):
 
 
 def write(candidate: Candidate, folder: Path) -> None:
-    """Write the candidate into `folder`; weights that have integer codes are stored as those."""
+    """Write the candidate into `folder`; weights that have codes or halves are stored as those."""
     folder.mkdir(parents=True, exist_ok=True)
     state = candidate.module.state_dict()
     tied = _tied(state)

@@ -189,6 +189,12 @@ def decode(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | N
     return values.flatten(1)[:, : math.prod(shape[1:])].reshape(list(shape)).clone()
 
 
+@custom_op("modelpress::widen", mutates_args=())
+def widen(half: Tensor) -> Tensor:
+    """The float32 parameter of the same shape that float16 or bfloat16 holds."""
+    return half.float()
+
+
 @quantize.register_fake
 def _(x: Tensor, scale: float, zero_point: int) -> Tensor:
     return torch.empty_like(x)
@@ -267,3 +273,8 @@ def _(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
 @decode.register_fake
 def _(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | None, shape: Sequence[int]) -> Tensor:
     return codes.new_empty(list(shape), dtype=torch.float32)
+
+
+@widen.register_fake
+def _(half: Tensor) -> Tensor:
+    return half.new_empty(half.shape, dtype=torch.float32)

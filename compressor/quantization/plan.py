@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from pydantic import Field
 from torch import Tensor
 
+from compressor.quantization.halves import Halves, holds
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.levels import LevelCodes, levels_of
+from contract.methods.cast import HalfType
 from contract.methods.low_bit import Scheme
 from contract.value import Value
 
 #: Ends of the names under which the tensors of a weight's codes are stored.
 CODES, SCALE, ZERO, LEVELS = "#codes", "#scale", "#zero", "#levels"
+#: A parameter in a form that takes fewer bits than float32.
+Stored = WeightCodes | LevelCodes | Halves
 
 
 class ActivationCode(Value):
@@ -46,20 +50,22 @@ class PlanDocument(Value):
 
     weights: dict[str, WeightLayout] = Field(default_factory=dict)
     levels: dict[str, LevelLayout] = Field(default_factory=dict)
+    #: Parameters that are stored in 16 bits, under their own names.
+    halves: dict[str, HalfType] = Field(default_factory=dict)
     activations: dict[str, ActivationCode] = Field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizationPlan:
-    """Which numbers become codes, and how.
+    """Which numbers become codes or halves, and how.
 
-    The module's parameters named in `weights` hold exactly the dequantized codes, so a file needs to store the codes
-    alone. What a plan means for activations is computed by `compressor.quantization.simulate.simulated`.
+    The module's parameters named in `weights` hold exactly what their codes or halves mean, so a file needs to store
+    these alone. What a plan means for activations is computed by `compressor.quantization.simulate.simulated`.
     """
 
     #: By parameter name, such as `layer1.0.conv1.weight`.
-    weights: Mapping[str, WeightCodes | LevelCodes] = field(default_factory=dict)
+    weights: Mapping[str, Stored] = field(default_factory=dict)
     #: By site: the place in the network's graph that makes the activation, such as `layer1.0.conv1/conv2d`.
     activations: Mapping[str, ActivationCode] = field(default_factory=dict)
     #: Names of those parameters of `weights` whose layer quantizes its input as it comes.
@@ -77,7 +83,7 @@ class QuantizationPlan:
 
     @property
     def layers(self) -> frozenset[str]:
-        """Names of the modules whose weights have codes."""
+        """Names of the modules whose weights have codes or halves."""
         return frozenset(name.rpartition(".")[0] for name in self.weights)
 
     @property
@@ -106,6 +112,7 @@ class QuantizationPlan:
         return PlanDocument(
             weights={n: WeightLayout(axis=w.axis, bits=w.bits) for n, w in ordered if isinstance(w, WeightCodes)},
             levels={n: _layout(w) for n, w in ordered if isinstance(w, LevelCodes)},
+            halves={n: w.kind for n, w in ordered if isinstance(w, Halves)},
             activations=dict(sorted(self.activations.items())),
             dynamic=tuple(sorted(self.dynamic)),
         )
@@ -113,11 +120,12 @@ class QuantizationPlan:
     def tensors(self) -> dict[str, Tensor]:
         """The part of the plan that is written as tensors.
 
-        `NAME#codes` (int8, or uint8 for levels), and where there are any `NAME#scale`, `NAME#zero` and `NAME#levels`.
+        `NAME#codes` (int8, or uint8 for levels), and where there are any `NAME#scale`, `NAME#zero` and `NAME#levels`;
+        `NAME` of halves.
         """
         return tensors_of(self.weights)
 
-    def with_weights(self, weights: Mapping[str, WeightCodes | LevelCodes]) -> "QuantizationPlan":
+    def with_weights(self, weights: Mapping[str, Stored]) -> "QuantizationPlan":
         """The plan with these weights beside the ones that it has, or in their place."""
         return replace(self, weights={**self.weights, **weights})
 
@@ -128,13 +136,15 @@ def _layout(weight: LevelCodes) -> LevelLayout:
     )
 
 
-def tensors_of(weights: Mapping[str, WeightCodes | LevelCodes]) -> dict[str, Tensor]:
+def tensors_of(weights: Mapping[str, Stored]) -> dict[str, Tensor]:
     """The tensors of all these weights, by parameter name and what they are."""
     return {name + end: tensor for name, weight in weights.items() for end, tensor in _parts(weight).items()}
 
 
-def _parts(weight: WeightCodes | LevelCodes) -> dict[str, Tensor]:
+def _parts(weight: Stored) -> dict[str, Tensor]:
     """The tensors of one weight, by the ends of their names."""
+    if isinstance(weight, Halves):
+        return {"": weight.values}
     if isinstance(weight, WeightCodes):
         return {CODES: weight.codes, SCALE: weight.scale}
     learned = weight.levels if weight.scheme is Scheme.CODEBOOK else None
@@ -144,12 +154,19 @@ def _parts(weight: WeightCodes | LevelCodes) -> dict[str, Tensor]:
 
 def restored(document: PlanDocument, tensors: Mapping[str, Tensor]) -> QuantizationPlan:
     """The plan of which `document` and `tensors` were written; raises KeyError where a tensor is missing."""
-    integers: dict[str, WeightCodes | LevelCodes] = {
+    integers: dict[str, Stored] = {
         name: WeightCodes(tensors[name + CODES], tensors[name + SCALE], axis=layout.axis, bits=layout.bits)
         for name, layout in document.weights.items()
     }
     levels = {name: _of_levels(name, layout, tensors) for name, layout in document.levels.items()}
-    return QuantizationPlan(integers | levels, document.activations, frozenset(document.dynamic))
+    halves = {name: _of_halves(name, kind, tensors) for name, kind in document.halves.items()}
+    return QuantizationPlan(integers | levels | halves, document.activations, frozenset(document.dynamic))
+
+
+def _of_halves(name: str, kind: HalfType, tensors: Mapping[str, Tensor]) -> Halves:
+    if not holds(tensors[name], kind):
+        raise KeyError(f"{name} is not stored as {kind}")
+    return Halves(kind, tensors[name])
 
 
 def _of_levels(name: str, layout: LevelLayout, tensors: Mapping[str, Tensor]) -> LevelCodes:

@@ -11,6 +11,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.layers import matching, weighted_modules
 from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import Stored
 from compressor.quantization.products import Product, products
 from contract.failures import AlreadyQuantized, NothingToQuantize
 
@@ -59,10 +60,10 @@ def selected(
     return tuple(p for p in found if p.layer in wanted and p.parameter not in beside)
 
 
-def replace_weights(module: nn.Module, codes: dict[str, WeightCodes]) -> None:
-    """Let the module's own weights be what the codes mean."""
+def replace_weights(module: nn.Module, stored: Mapping[str, Stored]) -> None:
+    """Let the module's own weights be what is stored of them."""
     with torch.no_grad():
-        for name, weight in codes.items():
+        for name, weight in stored.items():
             module.get_parameter(name).copy_(weight.dequantized())
 
 

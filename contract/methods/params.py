@@ -117,6 +117,8 @@ class Params(Value):
     needs_labels: ClassVar[bool] = False
     #: Whether it leaves weights with the codes that an earlier step has given them.
     keeps_codes: ClassVar[bool] = False
+    #: Whether it takes what steps of other methods have left, be that little.
+    takes_the_rest: ClassVar[bool] = False
     #: Whether it takes the layers whose weights are stored as codes as they are, and quantizes their activations.
     adds_activations: ClassVar[bool] = False
 

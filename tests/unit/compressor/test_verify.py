@@ -201,7 +201,7 @@ def test_a_safetensors_folder_without_its_integers_is_caught(job: Job, tmp_path:
     delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
     files.write(replace(job.int8.candidate, plan=QuantizationPlan()), tmp_path)
     # When it is put to the test, then it does not pass
-    with pytest.raises(ArtifactMismatch, match="does not hold the integers"):
+    with pytest.raises(ArtifactMismatch, match="does not hold the numbers"):
         prove(delivery, job.int8.logits, job.bench)
 
 

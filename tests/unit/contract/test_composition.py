@@ -56,3 +56,23 @@ def test_another_architecture_comes_first() -> None:
     other = step("replace_architecture", architecture={"name": "mobilenet_v2"})
     assert codes_of(step("prune_weights"), other) == [("/steps/1", "wrong_order")]
     assert codes_of(other, step("fine_tune")) == []
+
+
+@pytest.mark.parametrize("quantizer", ["quantize_weights", "quantize_dynamic", "quantize_static"])
+def test_cast_takes_what_a_quantizer_leaves_but_leaves_it_nothing(quantizer: str) -> None:
+    # Given a quantizer and a cast, both with their defaults / Then it may follow
+    assert codes_of(step(quantizer), step("cast")) == []
+    # And where they part the layers between them, before it too
+    assert codes_of(step("cast", include=["fc"]), step("quantize_dynamic", exclude=["fc"])) == []
+    assert codes_of(step("cast"), step("quantize_dynamic")) == [("/steps/1", "already_quantized")]
+
+
+def test_a_second_cast_finds_nothing_left() -> None:
+    # Given everything cast / When it is cast again / Then it is refused
+    assert codes_of(step("cast"), step("cast", to="bfloat16")) == [("/steps/1", "already_quantized")]
+    assert codes_of(step("cast", include=["fc"]), step("cast", to="bfloat16")) == []
+
+
+def test_what_is_cast_is_not_trained_any_more() -> None:
+    # Given a cast / When training follows / Then it is refused
+    assert codes_of(step("cast"), step("fine_tune")) == [("/steps/1", "wrong_order")]
