@@ -20,9 +20,9 @@ from compressor.candidate import Candidate
 from compressor.format import runtime_of
 from compressor.measure.accuracy import answers, loss, paired_drop
 from compressor.measure.counting import count_macs, zeros
+from compressor.measure.fidelity import divergence
 from compressor.models import files
 from compressor.quantization.simulate import simulated
-from compressor.training.objectives import kl_divergence
 from contract.host import cores, instruction_set, processor
 
 #: The answers by which rows are compared are made again where they are missing.
@@ -117,7 +117,7 @@ class Page:
             high=-drop.ci95[0],
             margin=row.margin,
             loss=loss(logits, labels),
-            kl=float(kl_divergence(logits, before, temperature=1.0)),
+            kl=divergence(before, logits),
             macs=count_macs(made.module, made.input_shape).total / macs if isinstance(made, Candidate) else 1.0,
             zeros=zeros(made.module) if isinstance(made, Candidate) else 0.0,
             size=_size(made) / size if isinstance(made, Candidate) else None,

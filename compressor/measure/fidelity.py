@@ -2,6 +2,7 @@
 
 from math import log10
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from compressor.measure.accuracy import top1
@@ -11,6 +12,12 @@ from contract.report import Fidelity
 def agreement(reference: Tensor, other: Tensor) -> float:
     """Part of the images that both put into the same class."""
     return float((top1(reference) == top1(other)).double().mean())
+
+
+def divergence(reference: Tensor, other: Tensor) -> float:
+    """KL(softmax(reference) || softmax(other)), mean over the images, in nats."""
+    told, found = (F.log_softmax(logits.double(), dim=1) for logits in (reference, other))
+    return float(F.kl_div(found, told, reduction="batchmean", log_target=True))
 
 
 def max_difference(reference: Tensor, other: Tensor) -> float:

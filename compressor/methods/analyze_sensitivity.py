@@ -12,10 +12,9 @@ from compressor.data.images import Images
 from compressor.inputs import sees
 from compressor.layers import matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
-from compressor.measure.fidelity import agreement
+from compressor.measure.fidelity import agreement, divergence
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.importance import IMPORTANCES, Look
-from compressor.training.objectives import kl_divergence
 from contract.failures import MissingData, UnfitModel
 from contract.methods.prune import PruneWeights
 from contract.methods.sensitivity import AnalyzeSensitivity
@@ -107,4 +106,4 @@ def _without(weight: nn.Parameter, kept: Tensor) -> Iterator[None]:
 
 
 def _compared(original: Tensor, pruned: Tensor) -> tuple[float, float]:
-    return float(kl_divergence(pruned, original, temperature=1.0)), agreement(original, pruned)
+    return divergence(original, pruned), agreement(original, pruned)

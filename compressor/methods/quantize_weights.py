@@ -13,14 +13,13 @@ from compressor.data.images import Images
 from compressor.inputs import in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
-from compressor.measure.fidelity import sqnr_db
+from compressor.measure.fidelity import divergence, sqnr_db
 from compressor.quantization.allotment import Option, allotted
 from compressor.quantization.coding import Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
 from compressor.training.normalization import ENOUGH, moments, shift
-from compressor.training.objectives import kl_divergence
 from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
 from contract.methods import Recovery
@@ -152,7 +151,7 @@ class _Work:
     def _loss(self, name: str, codes: LevelCodes, images: Images, original: Tensor) -> float:
         with _replaced(self.weight(name), codes.dequantized()):
             coded = answers(self.candidate.module, images, device=self.context.device)
-        return float(kl_divergence(coded, original, temperature=1.0))
+        return divergence(original, coded)
 
     @torch.no_grad()
     def trained(

@@ -8,8 +8,8 @@ set of layers.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from compressor.measure.fidelity import divergence
 from compressor.quantization.drafting import Draft, Drafting
-from compressor.training.objectives import kl_divergence
 from contract.failures import LimitUnmet
 
 #: Takes the done fraction of the search and a phase.
@@ -71,5 +71,5 @@ def ranked(drafting: Drafting, names: Sequence[str], *, tell: Tell) -> tuple[Ran
     for number, name in enumerate(names):
         tell(number / len(names), f"layer {number + 1} of {len(names)} quantized alone")
         logits = drafting.draft([name]).logits
-        found.append(Ranked(name, float(kl_divergence(logits.coded, logits.exact, temperature=1.0))))
+        found.append(Ranked(name, divergence(logits.exact, logits.coded)))
     return tuple(sorted(found, key=lambda one: -one.kl))

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from compressor.measure.accuracy import top1
-from compressor.measure.fidelity import agreement
-from compressor.training.objectives import kl_divergence
+from compressor.measure.fidelity import agreement, divergence
 from contract.report import Flips, LayerNoise, QuantizationFidelity
 
 _DIGITS = 2
@@ -19,7 +18,7 @@ def fidelity(
     return QuantizationFidelity(
         images=len(exact),
         top1_agreement=agreement(exact, coded),
-        kl=float(kl_divergence(coded.double(), exact.double(), temperature=1.0)),
+        kl=divergence(exact, coded),
         layers=tuple(
             LayerNoise(name=name, sqnr_db=None if noise is None else round(noise, _DIGITS))
             for name, noise in sqnr_db.items()
