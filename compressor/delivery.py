@@ -7,7 +7,7 @@ from pathlib import Path
 from compressor.candidate import Candidate
 from compressor.format import name_of, writer
 from compressor.quantization.plan import QuantizationPlan
-from contract.artifact import ArtifactFormat, OutputFormat
+from contract.artifact import ArtifactFormat, OutputFormat, OutputPrecision
 from contract.spec import Output
 
 #: Formats that are made to be run; a job's figures are those of the first of them that it asks for.
@@ -48,16 +48,25 @@ def kind_of(path: Path) -> ArtifactFormat:
 
 def deliver(candidate: Candidate, output: Output, folder: Path) -> Delivery:
     """Write one form of the candidate into `folder`; raises ExportFailed."""
-    stem = "model"
-    if output.precision == "float32" and not candidate.plan.empty:
+    precision = _precision(candidate, output)
+    if precision is OutputPrecision.AS_PLANNED:
+        return Delivery(output, candidate, writer(output.format)(candidate, folder, "model"))
+    if not candidate.plan.empty:
         # The weights hold what the codes mean; without the plan nothing rounds the activations.
-        candidate, stem = replace(candidate, plan=QuantizationPlan()), "model.float32"
-    return Delivery(output, candidate, writer(output.format)(candidate, folder, stem))
+        candidate = replace(candidate, plan=QuantizationPlan())
+    files = writer(output.format)(candidate, folder, f"model.{precision}", precision=precision)
+    return Delivery(output, candidate, files)
+
+
+def _precision(candidate: Candidate, output: Output) -> OutputPrecision:
+    """What was asked for; without a plan, float32 is what is planned."""
+    floats = output.precision is OutputPrecision.FLOAT32 and candidate.plan.empty
+    return OutputPrecision.AS_PLANNED if floats else output.precision
 
 
 def deliver_all(candidate: Candidate, outputs: Sequence[Output], folder: Path) -> tuple[Delivery, ...]:
-    """Every form that was asked for, once: without a plan, both precisions are the same file."""
-    forms: dict[tuple[OutputFormat, bool], Output] = {}
+    """Every form that was asked for, once: without a plan, float32 is the same file as what is planned."""
+    forms: dict[tuple[OutputFormat, OutputPrecision], Output] = {}
     for output in outputs:
-        forms.setdefault((output.format, output.precision == "float32" and not candidate.plan.empty), output)
+        forms.setdefault((output.format, _precision(candidate, output)), output)
     return tuple(deliver(candidate, output, folder) for output in forms.values())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # A process that runs a file loads its runtime and nothing else.
     from compressor.candidate import Candidate
+    from contract.artifact import OutputPrecision
 
 Floats = NDArray[np.float32]
 #: From inputs of shape (N, C, H, W) to logits of shape (N, classes).
@@ -29,7 +30,9 @@ _NAMES = {
 class Write(Protocol):
     """Writes a candidate in one format."""
 
-    def __call__(self, candidate: "Candidate", folder: Path, stem: str) -> Mapping[str, Path]:
+    def __call__(
+        self, candidate: "Candidate", folder: Path, stem: str, *, precision: "OutputPrecision" = ...
+    ) -> Mapping[str, Path]:
         """Write the files, named `stem`, into `folder`; raises ExportFailed.
 
         Gives them by the name under which the runtime wants each; first the one that it is given.

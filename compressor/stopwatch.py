@@ -13,6 +13,7 @@ from compressor.candidate import Candidate
 from compressor.exports import onnx
 from compressor.measure.clean_process import clean_process
 from compressor.measure.latency import time_side_by_side
+from contract.artifact import OutputPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,4 +40,4 @@ class Stopwatch:
 
 def _exported(candidate: Candidate, path: Path) -> Path:
     module = copy.deepcopy(candidate.module).to("cpu").eval()
-    return onnx.export(replace(candidate, module=module), path, precision="float32")
+    return onnx.export(replace(candidate, module=module), path, precision=OutputPrecision.FLOAT32)

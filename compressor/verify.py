@@ -19,13 +19,15 @@ from compressor.measure.probe import Probe
 from compressor.measure.state import State
 from compressor.models import files
 from compressor.quantization.plan import PlanDocument
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch, ExportFailed
 from contract.report import Verification
 from contract.spec import Output
 
 #: Of the largest logit: how far a float32 file may be from the candidate.
 FLOAT32_TOLERANCE = 1e-3
+#: The same for one that computes in float16.
+FLOAT16_TOLERANCE = 1e-2
 #: Part of the images that a quantized file must put where the candidate puts them.
 LEAST_AGREEMENT = 0.98
 #: Of the largest logit: where a candidate's two best answers are closer than this, either is right. Integer kernels and
@@ -72,7 +74,7 @@ class Bench:
         if form not in self._baselines:
             folder = self.scratch / "baseline" / form
             folder.mkdir(parents=True, exist_ok=True)
-            output = Output(format=form, precision="float32")
+            output = Output(format=form, precision=OutputPrecision.FLOAT32)
             self._baselines[form] = deliver(self.original.candidate, output, folder)
         return self._baselines[form]
 
@@ -179,7 +181,9 @@ def check_answers(delivery: Delivery, reference: Tensor, found: Tensor, *, unqua
     name = delivery.main.name
     if found.shape != reference.shape:
         raise ArtifactMismatch(f"{name} answers with shape {tuple(found.shape)}, not {tuple(reference.shape)}.")
-    if not delivery.candidate.plan.rounds_activations:
+    if delivery.output.precision is OutputPrecision.FLOAT16:
+        _check_distance(name, reference, found, FLOAT16_TOLERANCE)
+    elif not delivery.candidate.plan.rounds_activations:
         _check_float32(name, reference, found)
     elif unquantized is not None:
         moved = max_difference(reference, unquantized) / max(float(reference.abs().max()), 1e-12)

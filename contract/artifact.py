@@ -29,6 +29,17 @@ class OutputFormat(StrEnum):
     OPENVINO = "openvino"
 
 
+class OutputPrecision(StrEnum):
+    """What the numbers of a file are."""
+
+    #: What the steps have made of them.
+    AS_PLANNED = "as_planned"
+    #: Floats, whatever the steps have planned.
+    FLOAT32 = "float32"
+    #: Floats of half the size, in which all is computed between input and output.
+    FLOAT16 = "float16"
+
+
 class ArtifactFile(Value):
     """A file that a runner leaves, before it is stored."""
 

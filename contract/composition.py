@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
@@ -93,7 +93,7 @@ def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
     if not any(isinstance(step, QuantizeDynamic) for step in options.steps):
         return
     for index, output in enumerate(options.outputs):
-        if output.format is OutputFormat.OPENVINO and output.precision == "as_planned":
+        if output.format is OutputFormat.OPENVINO and output.precision is OutputPrecision.AS_PLANNED:
             yield Fault(
                 pointer=f"/outputs/{index}",
                 code=InvalidSpec.code,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, OutputPrecision
 from contract.dataset import DatasetCreation
 from contract.methods import METHODS, Params
 from contract.model import Architecture, ClassNames, ModelCreation, PreprocessingChoice
@@ -74,7 +74,7 @@ class Output(Value):
     """A file to be delivered."""
 
     format: OutputFormat
-    precision: Literal["as_planned", "float32"] = "as_planned"
+    precision: OutputPrecision = OutputPrecision.AS_PLANNED
     options: dict[str, Json] = Field(default_factory=dict, max_length=0)
 
 

@@ -1,4 +1,4 @@
-"""A candidate as an ONNX file: float32, or integers with the plan's own scales."""
+"""A candidate as an ONNX file: floats, or integers with the plan's own scales."""
 
 import json
 import logging
@@ -7,21 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from torch import nn
+from torch.export import ExportedProgram
 
 from compressor.candidate import Candidate
-from compressor.exports import onnx_zip
+from compressor.exports import float16, onnx_zip
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
 from compressor.exports.onnx_signed import make_signed
+from compressor.exports.onnx_transposes import hold_transposes
 from compressor.quantization.graph import exported
 from compressor.quantization.simulate import deployed
+from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
 
 #: The newest opset whose every operator ONNX Runtime has CPU kernels and fusions for; Gelu is one operator since 20.
@@ -32,23 +33,25 @@ FORMAT_VERSION = "1"
 LARGEST_MESSAGE = 2**31 - 2**24
 
 
-def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
-    """Write the candidate as planned; raises ExportFailed."""
-    path = export(candidate, folder / f"{stem}.onnx")
+def write(
+    candidate: Candidate, folder: Path, stem: str, *, precision: OutputPrecision = OutputPrecision.AS_PLANNED
+) -> dict[str, Path]:
+    """Write the candidate; raises ExportFailed."""
+    path = export(candidate, folder / f"{stem}.onnx", precision=precision)
     return {path.name: path}
 
 
-def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned", "float32"] = "as_planned") -> Path:
+def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = OutputPrecision.AS_PLANNED) -> Path:
     """Write the candidate to `path`, or to `path` with `.zip` behind it where it is larger than 2 GiB.
 
     The file takes `image` (batch, C, H, W), gives `logits` (batch, classes) and bears the preprocessing and the class
     names in its metadata. The same candidate gives the same bytes. Returns where the file is; raises ExportFailed.
     """
-    module = candidate.module if precision == "float32" else deployed(candidate)
-    model = _translated(module, candidate.input_shape)
+    model = _translated(candidate, precision)
     widen(model)
-    if precision != "float32" and any(code.signed for code in candidate.plan.activations.values()):
+    if precision is OutputPrecision.AS_PLANNED and any(code.signed for code in candidate.plan.activations.values()):
         make_signed(model)
+    hold_transposes(model)
     _strip(model)
     _describe(model, candidate)
     if _bytes_of_weights(model) < LARGEST_MESSAGE:
@@ -57,11 +60,11 @@ def export(candidate: Candidate, path: Path, *, precision: Literal["as_planned",
     return _write_zip(model, path.with_name(path.name + ".zip"))
 
 
-def _translated(module: nn.Module, input_shape: tuple[int, int, int]) -> ir.Model:
+def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                exported(module, input_shape),
+                _captured(candidate, precision),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
@@ -70,11 +73,20 @@ def _translated(module: nn.Module, input_shape: tuple[int, int, int]) -> ir.Mode
                 custom_translation_table=translations(),
                 verbose=False,
             )
+    except ExportFailed:
+        raise
     # Torch's exporter lets through whatever an operator's translation raises.
     except Exception as error:
         raise ExportFailed(f"The network cannot be written as ONNX: {_cause(error)}") from error
     assert program is not None
     return program.model
+
+
+def _captured(candidate: Candidate, precision: OutputPrecision) -> ExportedProgram:
+    if precision is OutputPrecision.FLOAT16:
+        return float16.computing(candidate.module, candidate.input_shape)
+    module = deployed(candidate) if precision is OutputPrecision.AS_PLANNED else candidate.module
+    return exported(module, candidate.input_shape)
 
 
 @contextmanager

@@ -40,6 +40,8 @@ def open_file(path: Path, threads: int) -> Run:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Else it says of each operator in float16 that it has no kernel to compute it ahead with.
+    options.log_severity_level = 3
     # Spinning threads would take the cores from the other witness, and twenty times the time from a busy host.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     with graph_file(path) as graph:

@@ -1,4 +1,4 @@
-"""A candidate as OpenVINO IR, made of its ONNX file: float32, or integers with the plan's own scales."""
+"""A candidate as OpenVINO IR, made of its ONNX file: floats, or integers with the plan's own scales."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,16 @@ from compressor.candidate import Candidate
 from compressor.exports import onnx
 from compressor.exports.onnx_zip import graph_file
 from compressor.exports.openvino_runtime import openvino
+from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
 
 #: No batch is as large, so that what is left of a size after division by it is the size.
 _LARGEST_SIZE = 2**31 - 1
 
 
-def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+def write(
+    candidate: Candidate, folder: Path, stem: str, *, precision: OutputPrecision = OutputPrecision.AS_PLANNED
+) -> dict[str, Path]:
     """Write the graph (`.xml`) and the weights (`.bin`); raises ExportFailed.
 
     Inputs, outputs and metadata are those of the ONNX file. The same candidate gives the same bytes.
@@ -25,7 +28,7 @@ def write(candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
     _refuse_dynamic(candidate)
     graph, weights = folder / f"{stem}.xml", folder / f"{stem}.bin"
     with TemporaryDirectory(dir=folder) as name:
-        exported = onnx.export(candidate, Path(name, "model.onnx"))
+        exported = onnx.export(candidate, Path(name, "model.onnx"), precision=precision)
         with graph_file(exported) as source:
             model = _read(source)
             _hold_sizes(model)

@@ -20,7 +20,7 @@ from compressor.models.architectures import build
 from compressor.models.source import read_candidate
 from compressor.quantization.plan import QuantizationPlan
 from compressor.verify import Bench, check_answers, prove
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
 from contract.spec import Output
@@ -255,6 +255,19 @@ def test_how_close_is_close_enough(
     else:
         with pytest.raises(ArtifactMismatch, match=r"model\.onnx"):
             check_answers(delivery, REFERENCE, found, unquantized=unquantized)
+
+
+@pytest.mark.parametrize(("by", "passes"), [(0.03, True), (0.05, False), (float("nan"), False)])
+def test_float16_has_ten_times_the_room_of_float32(job: Job, tmp_path: Path, by: float, passes: bool) -> None:
+    # Given a delivery in float16, and answers at one side of a hundredth of the largest logit
+    output = Output(format=OutputFormat.ONNX, precision=OutputPrecision.FLOAT16)
+    delivery = Delivery(output, job.bench.original.candidate, {"model.onnx": tmp_path / "model.onnx"})
+    # When they are compared, then the bound holds
+    if passes:
+        check_answers(delivery, REFERENCE, REFERENCE + by, unquantized=None)
+    else:
+        with pytest.raises(ArtifactMismatch, match=r"0\.01 of it is allowed"):
+            check_answers(delivery, REFERENCE, REFERENCE + by, unquantized=None)
 
 
 def test_a_tie_is_no_mismatch(job: Job, tmp_path: Path) -> None:

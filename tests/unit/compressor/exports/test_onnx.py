@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -10,12 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressor.candidate import Candidate
+from compressor.context import Context
 from compressor.exports import onnx as onnx_export
 from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.exports.onnx_zip import graph_file
+from compressor.methods.cast import apply as cast
 from compressor.methods.quantize_static import apply as quantize_static
+from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
+from contract.methods.cast import Cast
 from contract.methods.quantize import QuantizeStatic
 from tests.unit.compressor.networks import answers, candidate_of, inputs_for, onnx_answers, residual
 from tests.unit.compressor.quantization.steps import with_images
@@ -55,16 +61,24 @@ def test_the_file_says_what_it_takes_and_gives(tmp_path: Path) -> None:
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 20}
 
 
-@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        (residual, OutputPrecision.AS_PLANNED),
+        (residual, OutputPrecision.FLOAT16),
+        (lambda: quantize_static(residual(), QuantizeStatic(), with_images(residual())), OutputPrecision.AS_PLANNED),
+        (lambda: cast(residual(), Cast(), Context()), OutputPrecision.AS_PLANNED),
+    ],
+    ids=["float32", "float16", "int8", "halves"],
+)
 def test_the_same_candidate_gives_the_same_bytes_without_a_trace_of_the_machine(
-    tmp_path: Path, quantized: bool
+    tmp_path: Path, form: Callable[[], Candidate], precision: OutputPrecision
 ) -> None:
     # Given a network
-    candidate = residual()
-    if quantized:
-        candidate = quantize_static(candidate, QuantizeStatic(), with_images(candidate))
+    candidate = form()
     # When it is written twice
-    first, second = (export(candidate, tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx"))
+    paths = (tmp_path / name for name in ("a.onnx", "b.onnx"))
+    first, second = (export(candidate, path, precision=precision).read_bytes() for path in paths)
     # Then the bytes are equal
     assert first == second
     # And no readable run of them is a path, a source file, a module or a stack

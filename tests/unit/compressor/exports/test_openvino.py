@@ -16,10 +16,13 @@ from compressor.context import Context
 from compressor.exports import openvino as openvino_export
 from compressor.exports.openvino import write
 from compressor.exports.openvino_runtime import open_file, openvino
+from compressor.methods.cast import apply as cast
 from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply as quantize_static
 from compressor.quantization.simulate import simulated
+from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
+from contract.methods.cast import Cast
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from tests.unit.compressor.networks import answers, candidate_of, gated, inputs_for, residual, unusual
 from tests.unit.compressor.quantization.steps import with_images
@@ -96,14 +99,23 @@ def test_every_channel_keeps_its_bias_where_the_size_of_a_batch_is_read(tmp_path
     assert torch.allclose(openvino_answers(graph, x), wanted, atol=0.02 * float(wanted.abs().max()))
 
 
-@pytest.mark.parametrize("form", [residual, lambda: quantized(residual()), lambda: quantized(gated())])
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        (residual, OutputPrecision.AS_PLANNED),
+        (residual, OutputPrecision.FLOAT16),
+        (lambda: quantized(residual()), OutputPrecision.AS_PLANNED),
+        (lambda: quantized(gated()), OutputPrecision.AS_PLANNED),
+        (lambda: cast(residual(), Cast(), Context()), OutputPrecision.AS_PLANNED),
+    ],
+)
 def test_the_same_candidate_gives_the_same_bytes_without_a_trace_of_the_machine(
-    tmp_path: Path, form: Callable[[], Candidate]
+    tmp_path: Path, form: Callable[[], Candidate], precision: OutputPrecision
 ) -> None:
     # Given a network
     candidate = form()
     # When it is written twice
-    first, second = (write(candidate, tmp_path, name) for name in ("a", "b"))
+    first, second = (write(candidate, tmp_path, name, precision=precision) for name in ("a", "b"))
     # Then the bytes are equal
     for one, other in zip(first.values(), second.values(), strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -162,7 +174,7 @@ def test_an_operator_that_is_used_as_it_cannot_be_is_refused_with_the_node(
     graph = helper.make_graph([node], "graph", [image, scales], [logits])
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
-    monkeypatch.setattr(openvino_export.onnx, "export", lambda candidate, into: path)
+    monkeypatch.setattr(openvino_export.onnx, "export", lambda candidate, into, precision: path)
     # When it is read, then the failure names operator and node
     with pytest.raises(ExportFailed, match="Resize logits"):
         write(residual(), tmp_path, "model")
