@@ -24,6 +24,7 @@ _NAMES = {
     ".zip": "onnx",
     ".xml": "openvino",
     ".bin": "openvino",
+    ".pt2": "torch_export",
 }
 
 

@@ -15,6 +15,7 @@ class ArtifactFormat(StrEnum):
     MODEL_JSON = "model_json"
     ONNX = "onnx"
     OPENVINO = "openvino"
+    TORCH_EXPORT = "torch_export"
     REPORT = "report"
     LOG = "log"
 
@@ -27,6 +28,8 @@ class OutputFormat(StrEnum):
     ONNX = "onnx"
     #: `model.xml`, the graph, and `model.bin`, its weights.
     OPENVINO = "openvino"
+    #: `model.pt2`, a program of torch's own operators.
+    TORCH_EXPORT = "torch_export"
 
 
 class OutputPrecision(StrEnum):

@@ -1,14 +1,25 @@
 """Which steps may follow which, and what they need: all that can be said of a spec without the model itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
-from contract.methods.quantize import QuantizeDynamic
+from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
+#: Methods whose results a format cannot hold, and why.
+_NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str]] = {
+    OutputFormat.OPENVINO: (
+        (QuantizeDynamic,),
+        "OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of",
+    ),
+    OutputFormat.TORCH_EXPORT: (
+        (QuantizeDynamic, QuantizeStatic),
+        "Torch's own operators have no integer kernel for layers that quantize their input, as those of",
+    ),
+}
 #: Stages whose steps give weights their codes.
 _CODING = (Stage.STORAGE, Stage.PRECISION)
 
@@ -90,15 +101,14 @@ def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Faul
 
 def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
     """Formats that cannot hold what the steps make."""
-    if not any(isinstance(step, QuantizeDynamic) for step in options.steps):
-        return
     for index, output in enumerate(options.outputs):
-        if output.format is OutputFormat.OPENVINO and output.precision is OutputPrecision.AS_PLANNED:
+        kinds, reason = _NOT_HELD.get(output.format, ((), ""))
+        step = next((step for step in options.steps if isinstance(step, kinds)), None)
+        if step is not None and output.precision is OutputPrecision.AS_PLANNED:
             yield Fault(
                 pointer=f"/outputs/{index}",
                 code=InvalidSpec.code,
-                detail="OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of "
-                'quantize_dynamic do. Ask for onnx, or for openvino with the precision "float32".',
+                detail=f'{reason} {step.method} do. Ask for onnx, or for {output.format} with the precision "float32".',
             )
 
 

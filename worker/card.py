@@ -24,6 +24,7 @@ _NEEDED = {
     OutputFormat.SAFETENSORS: ("torch", "safetensors"),
     OutputFormat.ONNX: _ONNX,
     OutputFormat.OPENVINO: (*_ONNX, "openvino"),
+    OutputFormat.TORCH_EXPORT: ("torch",),
 }
 #: Where control groups, version 2 and version 1, tell of a memory limit.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

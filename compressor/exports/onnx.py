@@ -1,10 +1,5 @@
 """A candidate as an ONNX file: floats, or integers with the plan's own scales."""
 
-import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +11,8 @@ from torch.export import ExportedProgram
 
 from compressor.candidate import Candidate
 from compressor.exports import float16, onnx_zip
+from compressor.exports.description import description
+from compressor.exports.exporting import cause, quiet
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
 from compressor.exports.onnx_signed import make_signed
@@ -27,8 +24,6 @@ from contract.failures import ExportFailed
 
 #: The newest opset whose every operator ONNX Runtime has CPU kernels and fusions for; Gelu is one operator since 20.
 OPSET = 20
-#: Of what stands in the file's metadata.
-FORMAT_VERSION = "1"
 #: A protobuf message ends at 2 GiB; what is near it has its weights in a file beside the graph.
 LARGEST_MESSAGE = 2**31 - 2**24
 
@@ -62,7 +57,7 @@ def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = Out
 
 def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 _captured(candidate, precision),
                 dynamo=True,
@@ -77,7 +72,7 @@ def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
         raise
     # Torch's exporter lets through whatever an operator's translation raises.
     except Exception as error:
-        raise ExportFailed(f"The network cannot be written as ONNX: {_cause(error)}") from error
+        raise ExportFailed(f"The network cannot be written as ONNX: {cause(error)}") from error
     assert program is not None
     return program.model
 
@@ -87,30 +82,6 @@ def _captured(candidate: Candidate, precision: OutputPrecision) -> ExportedProgr
         return float16.computing(candidate.module, candidate.input_shape)
     module = deployed(candidate) if precision is OutputPrecision.AS_PLANNED else candidate.module
     return exported(module, candidate.input_shape)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporter's chatter about its own optimizations and its own future out of the job's log."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, in one line and without the exporter's report and stack."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
 
 
 def _strip(model: ir.Model) -> None:
@@ -127,10 +98,7 @@ def _strip(model: ir.Model) -> None:
 def _describe(model: ir.Model, candidate: Candidate) -> None:
     model.graph.name = candidate.architecture.name
     model.metadata_props.clear()
-    model.metadata_props["modelpress.format_version"] = FORMAT_VERSION
-    model.metadata_props["modelpress.preprocessing"] = candidate.preprocessing.model_dump_json()
-    if candidate.classes is not None:
-        model.metadata_props["modelpress.classes"] = json.dumps(candidate.classes)
+    model.metadata_props.update(description(candidate))
 
 
 def _bytes_of_weights(model: ir.Model) -> int:
@@ -156,4 +124,4 @@ def _check(model: onnx.ModelProto | Path) -> None:
     try:
         onnx.checker.check_model(str(model) if isinstance(model, Path) else model)
     except onnx.checker.ValidationError as error:
-        raise ExportFailed(f"The ONNX checker refuses the file: {_cause(error)}") from error
+        raise ExportFailed(f"The ONNX checker refuses the file: {cause(error)}") from error

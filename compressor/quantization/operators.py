@@ -167,16 +167,14 @@ def average(x: Tensor, x_scale: float, scale: float, zero_point: int) -> Tensor:
     return _saturated(sums * per_sum.to(x.device), scale, zero_point)
 
 
-@custom_op("modelpress::dequantize", mutates_args=())
-def dequantize(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
+def dequantized(codes: Tensor, scale: Tensor, axis: int) -> Tensor:
     """The float32 weight that int8 codes mean; `scale` has one entry for each slice along `axis`."""
     shape = [1] * codes.dim()
     shape[axis] = -1
     return codes.to(torch.float32) * scale.reshape(shape)
 
 
-@custom_op("modelpress::decode", mutates_args=())
-def decode(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | None, shape: Sequence[int]) -> Tensor:
+def decoded(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | None, shape: Sequence[int]) -> Tensor:
     """The float32 weight of this shape that codes of levels mean.
 
     `codes` is uint8 (channels, groups, columns), the last group filled up; `scale` and `zero` (channels, groups, 1).
@@ -189,10 +187,14 @@ def decode(codes: Tensor, levels: Tensor, scale: Tensor | None, zero: Tensor | N
     return values.flatten(1)[:, : math.prod(shape[1:])].reshape(list(shape)).clone()
 
 
-@custom_op("modelpress::widen", mutates_args=())
-def widen(half: Tensor) -> Tensor:
+def widened(half: Tensor) -> Tensor:
     """The float32 parameter of the same shape that float16 or bfloat16 holds."""
     return half.float()
+
+
+dequantize = custom_op("modelpress::dequantize", mutates_args=())(dequantized)
+decode = custom_op("modelpress::decode", mutates_args=())(decoded)
+widen = custom_op("modelpress::widen", mutates_args=())(widened)
 
 
 @quantize.register_fake

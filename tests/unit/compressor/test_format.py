@@ -17,7 +17,8 @@ def test_every_format_can_be_written(form: OutputFormat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("model.onnx", "onnxruntime"), ("model.xml", "openvino"), ("model.safetensors", "torch")]
+    ("name", "package"),
+    [("model.onnx", "onnxruntime"), ("model.xml", "openvino"), ("model.safetensors", "torch"), ("model.pt2", "torch")],
 )
 def test_a_runtime_says_its_version(name: str, package: str) -> None:
     assert runtime_of(Path(name)).version() == f"{package} {version(package)}"

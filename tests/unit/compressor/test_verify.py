@@ -29,6 +29,7 @@ from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, mod
 CPU = torch.device("cpu")
 ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
 OPENVINO = Output(format=OutputFormat.OPENVINO)
+TORCH_EXPORT = Output(format=OutputFormat.TORCH_EXPORT)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,19 @@ def test_honest_openvino_files_pass(job: Job, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"model.xml", "model.bin"}
 
 
+def test_an_honest_program_passes(job: Job, tmp_path: Path) -> None:
+    # Given the original as a program of torch's
+    delivery = deliver(job.bench.original.candidate, TORCH_EXPORT, tmp_path)
+    # When it is put to the test, then it is compared with its own kind and with float32 ONNX
+    proof = prove(delivery, job.bench.original.logits, job.bench)
+    found = proof.verification
+    assert found.runtime.startswith("torch ")
+    assert found.ratio_to_onnx_float32 is not None
+    assert found.int8_macs_fraction is None
+    assert found.top1_agreement == 1
+    assert proof.figures.size_bytes == (tmp_path / "model.pt2").stat().st_size
+
+
 def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     # Given the quantized network as safetensors
     delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
@@ -164,7 +178,7 @@ def test_a_lying_int8_file_is_caught(
         prove(delivery, job.int8.logits, job.bench)
 
 
-@pytest.mark.parametrize("output", [ONNX, OPENVINO], ids=["onnx", "openvino"])
+@pytest.mark.parametrize("output", [ONNX, OPENVINO, TORCH_EXPORT], ids=["onnx", "openvino", "torch_export"])
 def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path, output: Output) -> None:
     # Given a float32 file that holds another network's weights
     delivery = deliver(job.bench.original.candidate, output, tmp_path)

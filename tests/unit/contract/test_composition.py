@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract.composition import faults_of_order
+from contract.composition import faults_of_order, faults_of_outputs
 from contract.spec import JobOptions
 
 Step = dict[str, Any]
@@ -76,3 +76,25 @@ def test_a_second_cast_finds_nothing_left() -> None:
 def test_what_is_cast_is_not_trained_any_more() -> None:
     # Given a cast / When training follows / Then it is refused
     assert codes_of(step("cast"), step("fine_tune")) == [("/steps/1", "wrong_order")]
+
+
+@pytest.mark.parametrize(
+    ("method", "form", "held"),
+    [
+        ("quantize_static", "openvino", True),
+        ("quantize_dynamic", "openvino", False),
+        ("quantize_static", "torch_export", False),
+        ("quantize_dynamic", "torch_export", False),
+        ("quantize_weights", "torch_export", True),
+        ("cast", "torch_export", True),
+    ],
+)
+def test_a_format_that_cannot_hold_what_a_step_makes_is_pointed_at(method: str, form: str, held: bool) -> None:
+    # Given a step and formats / When what the step plans is asked for, then the format that cannot hold it is named
+    options = JobOptions.model_validate({"steps": [{"method": method}], "outputs": ["onnx", form]})
+    faults = list(faults_of_outputs(options))
+    assert [fault.pointer for fault in faults] == ([] if held else ["/outputs/1"])
+    assert all(method in fault.detail and form in fault.detail for fault in faults)
+    # And without the plan every format holds the network
+    plain = {"steps": [{"method": method}], "outputs": [{"format": form, "precision": "float32"}]}
+    assert list(faults_of_outputs(JobOptions.model_validate(plain))) == []

@@ -1,0 +1,183 @@
+"""A candidate as a program of torch's own operators."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.exports.torch_export import write
+from compressor.exports.torch_export_runtime import int8_macs_fraction, open_file
+from compressor.methods.cast import apply as cast
+from compressor.methods.quantize_dynamic import apply as quantize_dynamic
+from compressor.methods.quantize_static import apply as quantize_static
+from compressor.methods.quantize_weights import apply as quantize_weights
+from compressor.models.architectures import build
+from contract.artifact import OutputPrecision
+from contract.failures import ExportFailed
+from contract.methods.cast import Cast
+from contract.methods.low_bit import QuantizeWeights
+from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from tests.unit.compressor.networks import (
+    Recurrent,
+    answers,
+    candidate_of,
+    gated,
+    inputs_for,
+    residual,
+    unusual,
+)
+from tests.unit.compressor.quantization.steps import with_images
+from tests.unit.compressor.small_jobs import NETWORK
+
+
+def coded(candidate: Candidate, **how: object) -> Candidate:
+    return quantize_weights(candidate, QuantizeWeights.model_validate({"all_layers": True} | how), Context())
+
+
+def small() -> Candidate:
+    return candidate_of(build(NETWORK, seed=0), size=32, architecture=NETWORK)
+
+
+def recurrent() -> Candidate:
+    return candidate_of(Recurrent(nn.LSTM(24, 16, batch_first=True)))
+
+
+def both() -> Candidate:
+    return cast(coded(residual(), include=("project",)), Cast(to="bfloat16"), Context())
+
+
+FORMS: dict[str, Callable[[], Candidate]] = {
+    "float32": residual,
+    "gates": gated,
+    "unusual": unusual,
+    "recurrent": recurrent,
+    "groups": lambda: coded(residual(), bits=4, group_size=16),
+    "codebook": lambda: coded(gated(), bits=3, scheme="codebook"),
+    "recurrent codes": lambda: coded(recurrent(), bits=4),
+    "codes and halves": both,
+}
+each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+def written(candidate: Candidate, folder: Path, **how: OutputPrecision) -> Path:
+    return next(iter(write(candidate, folder, "model", **how).values()))
+
+
+@each_form
+def test_a_program_answers_as_the_network(tmp_path: Path, form: Callable[[], Candidate]) -> None:
+    # Given a network, in training mode as a training step may leave it
+    candidate = form()
+    x = inputs_for(candidate, 5)
+    wanted = [answers(candidate.module.eval(), batch) for batch in (x, x[:1])]
+    candidate.module.train()
+    # When it is written
+    path = written(candidate, tmp_path)
+    # Then there is one file, and it gives the network's answers, for batches of five and of one
+    assert list(tmp_path.iterdir()) == [path]
+    run = open_file(path, 1)
+    for batch, expected in zip((x, x[:1]), wanted, strict=True):
+        assert torch.allclose(torch.from_numpy(run(batch.numpy())), expected, atol=1e-5)
+    assert int8_macs_fraction(path) is None
+
+
+def test_a_process_that_has_torch_alone_runs_it(tmp_path: Path) -> None:
+    # Given a network with codes and halves / When a process that finds none of our code loads it
+    path = written(both(), tmp_path)
+    code = "import sys, torch; print(torch.export.load(sys.argv[1]).module()(torch.ones(3, 3, 8, 8)).shape)"
+    done = subprocess.run([sys.executable, "-I", "-c", code, path], check=True, capture_output=True, text=True)
+    # Then it answers
+    assert done.stdout.strip() == "torch.Size([3, 4])"
+
+
+@each_form
+def test_the_same_candidate_gives_the_same_bytes_without_a_trace_of_the_machine(
+    tmp_path: Path, form: Callable[[], Candidate]
+) -> None:
+    # Given a network
+    candidate = form()
+    # When it is written twice, under two names
+    first, second = (next(iter(write(candidate, tmp_path, name).values())).read_bytes() for name in ("a", "b"))
+    # Then the bytes are equal
+    assert first == second
+    # And in no file of the archive a readable run is a path, a source file, a module or a stack
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        content = b"\n".join(archive.read(name) for name in archive.namelist())
+    texts = [text.decode() for text in re.findall(rb"[\x20-\x7e]{6,}", content)]
+    assert any("conv2d" in text or "lstm" in text for text in texts)
+    traces = r"\w/\w|\.py\b|site-packages|File \\?\"|torch\.nn|stack_trace|modelpress::|networks|Residual"
+    assert [text[:200] for text in texts if re.search(traces, text)] == []
+
+
+def test_codes_and_halves_are_all_that_is_stored_of_a_weight(tmp_path: Path) -> None:
+    # Given a network of 0.4 million parameters / When it is written with its weights as they are, as codes, as halves
+    count = sum(parameter.numel() for parameter in small().module.parameters())
+    sizes = []
+    for candidate in (small(), coded(small(), bits=4), cast(small(), Cast(), Context())):
+        with zipfile.ZipFile(written(candidate, tmp_path)) as archive:
+            weights = [entry.file_size for entry in archive.infolist() if "/weight_" in entry.filename]
+        sizes.append(sum(weights) / count)
+    # Then a parameter takes four bytes, one, and two, and little beside
+    assert sizes == pytest.approx([4, 1, 2], rel=0.1)
+
+
+def test_float16_computes_in_float16(tmp_path: Path) -> None:
+    # Given a network / When it is written in float16
+    candidate = residual()
+    x = inputs_for(candidate, 5)
+    wanted = answers(candidate.module, x)
+    path = written(candidate, tmp_path, precision=OutputPrecision.FLOAT16)
+    # Then all that it holds is float16, and it answers within what that allows
+    program = torch.export.load(path)
+    assert {t.dtype for t in program.state_dict.values() if t.is_floating_point()} == {torch.float16}
+    found = torch.from_numpy(open_file(path, 1)(x.numpy()))
+    assert found.dtype is torch.float32
+    assert torch.allclose(found, wanted, atol=1e-2 * float(wanted.abs().max()))
+
+
+def test_the_file_says_what_it_takes_and_gives(tmp_path: Path) -> None:
+    # Given a written network
+    candidate = residual()
+    said = dict.fromkeys(("modelpress.preprocessing", "modelpress.classes", "modelpress.format_version"), "")
+    torch.export.load(written(candidate, tmp_path), extra_files=said)
+    # Then preprocessing and class names are beside the program
+    assert json.loads(said["modelpress.preprocessing"]) == json.loads(candidate.preprocessing.model_dump_json())
+    assert tuple(json.loads(said["modelpress.classes"])) == candidate.classes
+    assert said["modelpress.format_version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("quantized", "layers"),
+    [
+        (lambda: quantize_static(residual(), QuantizeStatic(), with_images(residual())), "depthwise.0, head"),
+        (lambda: quantize_dynamic(residual(), QuantizeDynamic(), Context()), "head"),
+    ],
+)
+def test_integers_between_layers_are_refused_by_name(
+    tmp_path: Path, quantized: Callable[[], Candidate], layers: str
+) -> None:
+    # Given a network whose activations have codes / When it is written, then the failure names the layers
+    with pytest.raises(ExportFailed, match=f"quantize their input: {layers}"):
+        write(quantized(), tmp_path, "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+class _ByContent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+
+def test_what_cannot_be_captured_is_refused_without_a_trace_of_the_machine(tmp_path: Path) -> None:
+    # Given a network whose way depends on what it sees / When it is written, then the failure says so in one line
+    with pytest.raises(ExportFailed, match="GuardOnDataDependentSymNode") as caught:
+        write(candidate_of(_ByContent()), tmp_path, "model")
+    assert not re.search(r"\w/\w|\.py|\n", caught.value.detail)
