@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
+from contract.methods.aware import QuantizeAware
 from contract.methods.distill import Distill
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.spec import DataUse, JobOptions, UntrainedModel
@@ -16,7 +17,7 @@ _NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str]] = {
         "OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of",
     ),
     OutputFormat.TORCH_EXPORT: (
-        (QuantizeDynamic, QuantizeStatic),
+        (QuantizeDynamic, QuantizeStatic, QuantizeAware),
         "Torch's own operators have no integer kernel for layers that quantize their input, as those of",
     ),
 }
@@ -50,7 +51,9 @@ def _may_follow(step: Params, quantizer: Params) -> bool:
 
 
 def _codes_after(step: Params, quantizer: Params) -> bool:
-    """Whether the step gives codes to what the quantizer has left."""
+    """Whether the step gives codes to what the quantizer has left; none does that would train its integers."""
+    if step.recipe and quantizer.stage is Stage.PRECISION:
+        return False
     return step.stage is Stage.PRECISION or step.stage is quantizer.stage is Stage.STORAGE
 
 
@@ -96,6 +99,12 @@ def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Faul
                 pointer=f"/steps/{index}/teacher",
                 code=InvalidSpec.code,
                 detail="The original has no weights, so it cannot teach. Name another model as teacher.",
+            )
+        if untrained and isinstance(step, QuantizeAware) and step.distill_from_original:
+            yield Fault(
+                pointer=f"/steps/{index}/distill_from_original",
+                code=InvalidSpec.code,
+                detail="The original has no weights, so it cannot teach. Set distill_from_original to false.",
             )
 
 

@@ -6,7 +6,7 @@ Inference; per-channel weights after Krishnamoorthi 2018, Quantizing deep convol
 inference. What mends the rest before and after has a module of its own in `compressor.quantization`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,34 +18,27 @@ from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.layers import matches, weighted_modules
 from compressor.measure.accuracy import answers, paired_drop
 from compressor.quantization.accuracy_control import Held, held
 from compressor.quantization.bias_correction import uncorrectable
-from compressor.quantization.calibration import Activity, calibrated, tracker
-from compressor.quantization.codes import activation_code, weight_codes
+from compressor.quantization.codes import weight_codes
 from compressor.quantization.drafting import Draft, Drafting
 from compressor.quantization.equalization import equalize
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.graph import capture, sites
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import ActivationCode
-from compressor.quantization.processor import INTEGERS, Processor, here
-from compressor.quantization.products import Product, coded, natural_range, result
+from compressor.quantization.processor import INTEGERS, Processor, meant
+from compressor.quantization.products import Product, coded, result
+from compressor.quantization.ranging import Ranging, batches, calibration_images, side_by_side
 from compressor.quantization.rounding import adapted
-from compressor.quantization.selection import check, replace_weights, report, selected
+from compressor.quantization.selection import check, replace_weights, report, report_rest, report_target, selected
 from compressor.quantization.smoothing import smooth
-from compressor.quantization.symmetry import symmetric
-from contract.failures import InvalidDataset, MissingData, NothingToQuantize, UnfitModel
+from contract.failures import NothingToQuantize
 from contract.methods.quantize import QuantizeStatic
 
 _KINDS = frozenset({"convolution", "linear"})
 _MODULES = (nn.Conv2d, nn.Linear, *ATTENTION)
-_BATCH = 32
-#: Fewer calibration images than this tell little of an activation's range.
-_FEW = 32
-#: Images that run through float and quantized network side by side: so many pixels, and not fewer than the least.
-_PIXELS, _LEAST = 2**19, 32
 #: Images on which accuracy is compared for `max_drop`, at most.
 _JUDGED = 1024
 
@@ -62,7 +55,8 @@ def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Can
     chosen = selected(candidate, graph, params, kinds=_KINDS, beside=candidate.plan.stored)
     if not chosen and not candidate.plan.integers:
         raise NothingToQuantize("Every layer has codes that no integer kernel multiplies.")
-    step = _Step(candidate, graph, chosen, params, context, _images(params, context))
+    images = calibration_images(context, samples=params.samples, method=params.method)
+    step = _Step(candidate, graph, chosen, params, context, images)
     step.prepare()
     made = step.made()
     planned = made.draft.plan.integers
@@ -70,20 +64,10 @@ def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Can
     step.tell(made, codes)
     replace_weights(candidate.module, codes)
     _replace_biases(candidate.module, made.draft.biases)
-    report(candidate, {name: planned[name] for name in made.draft.plan.static}, context)
-    _tell_of_the_rest(candidate, chosen, params, context)
+    static = made.draft.plan.static
+    report(candidate, {name: weight for name, weight in planned.items() if name in static}, context)
+    report_rest(candidate, chosen, params, context)
     return replace(candidate, plan=made.draft.plan)
-
-
-def _images(params: QuantizeStatic, context: Context) -> Images:
-    if context.calibration is None:
-        raise MissingData("quantize_static needs images to measure the activations' ranges on.")
-    images = context.calibration.take(params.samples, seed=context.seed)
-    if len(images) > 1 and bool((images.pixels == images.pixels[:1]).all()):
-        raise InvalidDataset("All calibration images are the same, so they tell nothing of an activation's range.")
-    if len(images) < _FEW:
-        context.notice("few_calibration_images", f"The activations' ranges come from {len(images)} images only.")
-    return images
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,7 @@ class _Step:
     @property
     def target(self) -> Processor:
         """The processor that the codes are for."""
-        return here() if self.params.target == "auto" else self.params.target
+        return meant(self.params.target)
 
     def prepare(self) -> None:
         """Change the float network so that it quantizes well and answers as before."""
@@ -114,21 +98,13 @@ class _Step:
         if self.params.smooth is not None:
             smoothed = smooth(
                 self.graph,
-                self.batches("smoothing", 0.0, 0.3),
+                batches(self.images, self.context, "smoothing", 0.0, 0.3),
                 strength=self.params.smooth,
                 chosen=self.names,
                 keep=self.candidate.plan.weights,
             )
             if smoothed:
                 self.context.record("smoothed", list(smoothed))
-
-    def batches(self, phase: str, start: float, end: float) -> Iterator[Tensor]:
-        """The calibration images, while progress goes from `start` to `end`."""
-        done = 0
-        for batch in self.images.batches(_BATCH):
-            yield batch.x.to(self.context.device)
-            done += len(batch.y)
-            self.context.progress(start + (end - start) * done / len(self.images), phase)
 
     def made(self) -> Held:
         """The plan, with the layers in float that must be for the limit to hold."""
@@ -144,7 +120,7 @@ class _Step:
             earlier=self.candidate.plan,
             activations=self._activations(),
             codes=self._nearest(),
-            batch=self._batch(),
+            batch=side_by_side(self.images, self.context),
             correct_bias=self.params.correct_bias,
         )
         if self.params.rounding == "nearest":
@@ -152,18 +128,20 @@ class _Step:
         return drafting.with_codes(self._adapted(drafting))
 
     def _activations(self) -> dict[Node, ActivationCode]:
-        params, names = self.params, sites(self.graph)
-        worth = self._worth_a_code()
-        seen = calibrated(
-            self.graph,
-            [node for node in names if node in worth],
-            self.batches("calibration", 0.3, 0.6),
-            lambda: tracker(params.calibrator, percent=params.percentile),
+        params, signed = self.params, INTEGERS[self.target].signed
+        ranging = Ranging(
+            calibrator=params.calibrator,
+            percent=params.percentile,
+            symmetric=params.activations == "symmetric" or (params.activations == "auto" and signed),
+            signed=signed,
         )
-        _check({names[node]: activity for node, activity in seen.items()}, self.context)
+        images = batches(self.images, self.context, "calibration", 0.3, 0.6)
+        codes = ranging.codes(self.graph, self._worth_a_code(), images, self.context)
         self.context.record("calibrator", params.calibrator)
         self.context.record("calibration_images", len(self.images))
-        return {node: self._code(node, activity) for node, activity in seen.items()}
+        # An earlier step may have learned its codes.
+        earlier, places = self.candidate.plan.activations, sites(self.graph)
+        return {node: earlier.get(places[node], code) for node, code in codes.items()}
 
     def _worth_a_code(self) -> set[Node]:
         """The activations that are coded, and those that would be if some layers were put back to float."""
@@ -175,24 +153,12 @@ class _Step:
             nodes |= {result(product.node) for product in self.chosen if product.kind == "convolution"}
         return nodes
 
-    def _code(self, node: Node, activity: Activity) -> ActivationCode:
-        natural, signed = natural_range(node), INTEGERS[self.target].signed
-        range_ = activity.chosen.range() if natural is None else natural
-        if self.params.activations == "symmetric" or (self.params.activations == "auto" and signed):
-            range_ = symmetric(range_)
-        return activation_code(*range_).model_copy(update={"signed": signed})
-
     def _nearest(self) -> dict[str, WeightCodes]:
         module, bits = self.candidate.module, INTEGERS[self.target].weight_bits
         return {
             name: weight_codes(module.get_parameter(name), per_channel=self.params.per_channel, bits=bits)
             for name in self.names
         }
-
-    def _batch(self) -> Tensor:
-        height, width = self.candidate.preprocessing.size
-        images = self.images.take(max(_LEAST, _PIXELS // (height * width)), seed=self.context.seed)
-        return images.normalized(images.pixels).to(self.context.device)
 
     def _adapted(self, drafting: Drafting) -> Mapping[str, WeightCodes]:
         tell = self._tell_from(0.6)
@@ -231,20 +197,12 @@ class _Step:
         if made.ranking:
             context.record("ranking", {one.layer: float(f"{one.kl:.4g}") for one in made.ranking})
             context.record("put_back_to_float", [one.layer for one in made.ranking[: made.put_back]])
-        self._tell_of_the_target()
+        report_target(self.target, context)
         self._tell_of_channels(codes)
         if self.params.correct_bias:
             left = uncorrectable(self.graph, (p for p in self.chosen if p.parameter in codes))
             if left:
                 context.record("bias_not_corrected", list(left))
-
-    def _tell_of_the_target(self) -> None:
-        self.context.record("target", self.target)
-        if self.target != here():
-            self.context.notice(
-                "other_target",
-                f"The codes are for {self.target} and this worker is {here()}: no time measured here tells one there.",
-            )
 
     def _tell_of_channels(self, codes: Collection[str]) -> None:
         empty = {}
@@ -257,35 +215,7 @@ class _Step:
             self.context.notice("empty_channels", f"Channels whose weights are all zero: {told}.")
 
 
-def _check(seen: Mapping[str, Activity], context: Context) -> None:
-    """Refuse what is not finite, and tell of what never changes; by site."""
-    for site, activity in seen.items():
-        if not activity.extremes.finite:
-            layer = site.rpartition("/")[0]
-            raise UnfitModel(f"The activations at {site} are not finite on the calibration images.", layer=layer)
-    constant = [site for site, activity in seen.items() if activity.constant]
-    if constant:
-        context.notice(
-            "constant_activations",
-            f"What {', '.join(constant[:4])} gives is the same number everywhere, so its range is a guess.",
-        )
-
-
 def _replace_biases(module: nn.Module, biases: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, bias in biases.items():
             module.get_parameter(name).copy_(bias)
-
-
-def _tell_of_the_rest(
-    candidate: Candidate, chosen: Collection[Product], params: QuantizeStatic, context: Context
-) -> None:
-    taken = {product.layer for product in chosen} | {name.rpartition(".")[0] for name in candidate.plan.integers}
-    left = [
-        name
-        for name in weighted_modules(candidate.module)
-        if name not in taken and matches(name, include=params.include, exclude=params.exclude)
-    ]
-    if left:
-        context.record("layers_left_float", list(left))
-        context.notice("layers_left_alone", f"No integer kernel serves {', '.join(left[:4])}; they stay float32.")

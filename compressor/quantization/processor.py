@@ -36,6 +36,11 @@ def here() -> Processor:
     return "x86-avx2"
 
 
+def meant(target: Processor | Literal["auto"]) -> Processor:
+    """The processor that a target names; `auto` is this machine's kind."""
+    return here() if target == "auto" else target
+
+
 def weight_bits() -> int:
     """How many bits of a weight this machine's integer kernels multiply exactly."""
     return INTEGERS[here()].weight_bits

@@ -1,5 +1,6 @@
 """Where a network multiplies activations with parameters, and which activations are then worth coding."""
 
+import math
 import operator
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -151,6 +152,14 @@ def is_pair(node: Node) -> bool:
 def natural_range(node: Node) -> tuple[float, float] | None:
     """The range of an activation that its operator alone decides."""
     return (0.0, 1.0) if node.target in (aten.sigmoid.default, aten.hardsigmoid.default) else None
+
+
+def ceiling(node: Node) -> float:
+    """The largest activation that an operator lets through."""
+    if node.target is aten.relu6.default:
+        return 6.0
+    clamps = node.target is aten.hardtanh.default
+    return float(node.args[2]) if clamps and len(node.args) > 2 else 1.0 if clamps else math.inf  # type: ignore[arg-type]
 
 
 def gives_several(node: Node) -> bool:

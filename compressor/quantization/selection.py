@@ -9,9 +9,10 @@ from torch.fx import GraphModule
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.layers import matching, weighted_modules
+from compressor.layers import matches, matching, weighted_modules
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import Stored
+from compressor.quantization.processor import Processor, here
 from compressor.quantization.products import Product, products
 from contract.failures import AlreadyQuantized, NothingToQuantize
 
@@ -80,6 +81,29 @@ def report(candidate: Candidate, codes: Mapping[str, WeightCodes], context: Cont
             f"Only {share:.2%} of the parameters are quantized: those of {', '.join(layers[:4])}"
             f"{' and others' if len(layers) > 4 else ''}.",
         )
+
+
+def report_target(target: Processor, context: Context) -> None:
+    """Record the processor that codes are for, and warn where it is not this one."""
+    context.record("target", target)
+    if target != here():
+        context.notice(
+            "other_target",
+            f"The codes are for {target} and this worker is {here()}: no time measured here tells one there.",
+        )
+
+
+def report_rest(candidate: Candidate, chosen: Collection[Product], patterns: Patterns, context: Context) -> None:
+    """Record and warn of the layers that the patterns mean and that stay float."""
+    taken = {product.layer for product in chosen} | {name.rpartition(".")[0] for name in candidate.plan.integers}
+    left = [
+        name
+        for name in weighted_modules(candidate.module)
+        if name not in taken and matches(name, include=patterns.include, exclude=patterns.exclude)
+    ]
+    if left:
+        context.record("layers_left_float", list(left))
+        context.notice("layers_left_alone", f"No integer kernel serves {', '.join(left[:4])}; they stay float32.")
 
 
 def _parameters(module: nn.Module) -> int:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from contract.composition import faults_of_order, faults_of_outputs
+from contract.composition import faults, faults_of_order, faults_of_outputs
+from contract.methods import Role
 from contract.spec import JobOptions
 
 Step = dict[str, Any]
@@ -49,6 +50,27 @@ def test_a_layer_gets_its_codes_once() -> None:
 def test_activations_can_be_quantized_behind_stored_weights() -> None:
     # Given weights in few bits / When INT8 with activations follows / Then it takes them as they are
     assert codes_of(step("quantize_weights"), step("quantize_static")) == []
+
+
+def test_training_for_integers_comes_before_other_integers() -> None:
+    # Given INT8 / When training for INT8 follows, of other layers even / Then it is refused, and may come before
+    parted = step("quantize_static", include=["fc"]), step("quantize_aware", exclude=["fc"])
+    assert codes_of(*parted) == [("/steps/1", "wrong_order")]
+    assert codes_of(*reversed(parted)) == []
+    assert codes_of(step("quantize_aware"), step("quantize_static")) == [("/steps/1", "already_quantized")]
+    # And nothing trains behind it, but it trains what is stored
+    assert codes_of(step("quantize_aware"), step("fine_tune")) == [("/steps/1", "wrong_order")]
+    assert codes_of(step("quantize_weights"), step("quantize_aware")) == []
+
+
+def test_a_model_without_weights_does_not_teach() -> None:
+    # Given a model that has learned nothing / When it shall teach its integers / Then that is refused, by its name
+    def pointers(**params: object) -> list[str]:
+        options = JobOptions.model_validate({"steps": [step("quantize_aware", **params)]})
+        return [fault.pointer for fault in faults(options, data=frozenset({Role.TRAIN}), untrained=True)]
+
+    assert pointers() == ["/steps/0/distill_from_original"]
+    assert pointers(distill_from_original=False) == []
 
 
 def test_another_architecture_comes_first() -> None:

@@ -1,0 +1,127 @@
+"""A network in training that computes as its quantized self will, with gradients.
+
+It is the graph that is deployed, over the same parameters, with a fake quantizer behind each weight and each activation
+that gets codes. Batch normalization needs no folding for it: a kernel multiplies the codes of a channel by one number
+that has the normalization's factor in it, and the codes are the same with the factor and without.
+"""
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from compressor.quantization.graph import aten, sites
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.learned import ActivationStep, WeightStep
+from compressor.quantization.plan import ActivationCode
+from compressor.quantization.products import ceiling, natural_range
+
+#: Under which name the graph has what is put into it.
+_PARTS = "fake_quantization"
+
+
+class Normalization(nn.Module):
+    """Batch normalization over what it is given: by the batch's own statistics in training, until it is frozen."""
+
+    #: Kept with a checkpoint, so that a training that goes on knows it.
+    frozen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("frozen", torch.tensor(False))
+
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        """Activations (N, C, ...) of mean 0 and variance 1, scaled and shifted; the running statistics follow."""
+        training = self.training and not bool(self.frozen)
+        return F.batch_norm(x, mean, variance, weight, bias, training=training, momentum=momentum, eps=eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Aware:
+    """A network that can be trained in the candidate's place."""
+
+    #: It has the candidate's parameters under their names.
+    network: GraphModule
+    #: By parameter name.
+    weights: Mapping[str, WeightStep]
+    #: By site.
+    activations: Mapping[str, ActivationStep]
+
+    def freeze(self) -> None:
+        """From now on batch normalization goes by its running statistics, as it does when it is deployed."""
+        for part in self.network.modules():
+            if isinstance(part, Normalization):
+                part.frozen.fill_(True)
+
+    def weight_codes(self) -> dict[str, WeightCodes]:
+        """The codes that weights have now."""
+        return {name: step.codes(self.network.get_parameter(name)) for name, step in self.weights.items()}
+
+    def activation_codes(self) -> dict[str, ActivationCode]:
+        """The codes that activations have now."""
+        return {site: step.code for site, step in self.activations.items()}
+
+
+def made_aware(
+    graph: GraphModule, weights: Mapping[str, WeightStep], activations: Mapping[str, ActivationCode]
+) -> Aware:
+    """A captured graph, rewritten in place, that rounds weights by parameter name and activations by site."""
+    places = {site: node for node, site in sites(graph).items() if site in activations}
+    steps = {site: _activation_step(node, activations[site]) for site, node in places.items()}
+    parts = _Parts(graph)
+    for name, weight in weights.items():
+        readers = [node for node in graph.graph.nodes if node.op == "get_attr" and node.target == name]
+        parts.behind(readers, weight)
+    for site, step in steps.items():
+        parts.behind([places[site]], step)
+    for node in [n for n in graph.graph.nodes if n.target is aten.batch_norm.default and n.args[3] is not None]:
+        parts.instead(node, Normalization(), (*node.args[:5], *node.args[6:8]))
+    graph.recompile()
+    return Aware(graph, weights, steps)
+
+
+def _activation_step(node: Node, code: ActivationCode) -> ActivationStep:
+    """The step of what the node makes; that of a gate is its operator's, and nobody else's to choose."""
+    return ActivationStep(code, learns=natural_range(node) is None, ceiling=ceiling(node))
+
+
+class _Parts:
+    """Modules that are put into a graph."""
+
+    def __init__(self, graph: GraphModule) -> None:
+        self._graph, self._list = graph, nn.ModuleList()
+        graph.add_submodule(_PARTS, self._list)
+
+    def behind(self, nodes: Iterable[Node], part: nn.Module) -> None:
+        """Let all that reads one of the nodes read what the part makes of it."""
+        target = self._add(part)
+        for node in nodes:
+            with self._graph.graph.inserting_after(node):
+                new = self._graph.graph.call_module(target, (node,))
+            node.replace_all_uses_with(new, delete_user_cb=partial(operator.is_not, new))
+
+    def instead(self, node: Node, part: nn.Module, args: tuple[Any, ...]) -> None:
+        """Let the part do what the node did."""
+        with self._graph.graph.inserting_before(node):
+            new = self._graph.graph.call_module(self._add(part), args)
+        node.replace_all_uses_with(new)
+        self._graph.graph.erase_node(node)
+
+    def _add(self, part: nn.Module) -> str:
+        self._list.append(part)
+        return f"{_PARTS}.{len(self._list) - 1}"

@@ -1,0 +1,112 @@
+"""Fake quantization whose step is learned with the weights (Esser et al. 2020, Learned Step Size Quantization).
+
+What is learned is the logarithm of how far a step has grown, so that it stays positive, and an optimizer that moves
+everything equally far moves a small step as far in proportion as a large one. Its gradient is the paper's divided by
+the step: to first order, plain gradient descent then moves the step itself as the paper does.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.quantization.integers import WeightCodes
+from compressor.quantization.plan import ActivationCode
+
+#: The largest code of an activation.
+TOP = 255
+#: Natural logarithm of how far a step can grow or shrink. Where it has been nearly nothing, its gradient is too large.
+_REACH = 4.0
+
+
+class _Rounded(torch.autograd.Function):
+    """Values as their codes mean them, with gradients that go straight through rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, growth: Tensor, low: int, high: int, slope: float) -> Tensor:
+        del growth  # Its gradient stands for that of the step.
+        steps = x / step
+        ctx.save_for_backward(steps, step)
+        ctx.ends, ctx.slope = (low, high), slope
+        return steps.round().clamp_(low, high).mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (steps, step), (low, high), gradient = ctx.saved_tensors, ctx.ends, gradients[0]
+        inside = (steps > low) & (steps < high)
+        # Equation 3: what rounding adds within the range, and the end of the range beyond it.
+        by_step = steps.round().clamp_(low, high).sub_(steps * inside).mul_(gradient)
+        return gradient * inside, None, by_step.sum_to_size(step.shape) * (ctx.slope / step), None, None, None
+
+
+class Step(nn.Module):
+    """A step for each slice of numbers, or one for all, that is learned."""
+
+    start: Tensor
+
+    def __init__(self, start: Tensor, *, learns: bool = True) -> None:
+        super().__init__()
+        self.register_buffer("start", start.detach().clone())
+        #: Natural logarithm of the step in units of that at the start.
+        self.growth = nn.Parameter(torch.zeros_like(start), requires_grad=learns)
+
+    def now(self) -> Tensor:
+        """The step, of the shape that it was given in."""
+        return self.start * self.growth.detach().clamp(-_REACH, _REACH).exp()
+
+    def rounded(self, x: Tensor, *, low: int, high: int, sharing: int) -> Tensor:
+        """The nearest of `low` to `high` steps to each value of `x`, along whose first axis steps differ if they do.
+
+        `sharing` is how many numbers of the network, or of one image's activations, have the same step: its gradient is
+        divided by `sqrt(sharing * high)`, so that steps learn about as fast as weights (section 2.2).
+        """
+        shape = (-1, *[1] * (x.dim() - 1))
+        slope = (sharing * max(1, high)) ** -0.5
+        made: Tensor = _Rounded.apply(  # type: ignore[no-untyped-call]
+            x, self.now().view(shape), self.growth.view(shape), low, high, slope
+        )
+        return made
+
+
+class WeightStep(Step):
+    """Rounds a weight (out, ...) to codes with a learned step for each output channel, or one for all."""
+
+    def __init__(self, start: Tensor, *, bits: int) -> None:
+        super().__init__(start)
+        self.bits = bits
+        self.high = 2 ** (bits - 1) - 1
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """What the weight's codes mean."""
+        return self.rounded(weight, low=-self.high, high=self.high, sharing=weight.numel() // self.growth.numel())
+
+    @torch.no_grad()
+    def codes(self, weight: Tensor) -> WeightCodes:
+        """The weight's codes as they are now."""
+        step = self.now()
+        steps = weight / step.view(-1, *[1] * (weight.dim() - 1))
+        codes = steps.round().clamp(-self.high, self.high).to("cpu", torch.int8)
+        return WeightCodes(codes.contiguous(), step.cpu(), axis=0 if len(step) > 1 else None, bits=self.bits)
+
+
+class ActivationStep(Step):
+    """Rounds activations (N, ...) to codes with a learned step; the code of zero stays what it is."""
+
+    def __init__(self, code: ActivationCode, *, learns: bool, ceiling: float) -> None:
+        super().__init__(torch.tensor([code.scale]), learns=learns)
+        self._code = code
+        self._largest = ceiling / max(1, TOP - code.zero_point)
+
+    def now(self) -> Tensor:
+        """The step; saturation does the work of a ReLU6, so that its codes may not reach beyond what it does."""
+        return super().now().clamp_max(self._largest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the activations' codes mean."""
+        low = -self._code.zero_point
+        return self.rounded(x, low=low, high=TOP + low, sharing=x[0].numel())
+
+    @property
+    def code(self) -> ActivationCode:
+        """The code as it is now."""
+        return self._code.model_copy(update={"scale": self.now().item()})

@@ -1,0 +1,47 @@
+"""Quantization-aware training: the network learns while it computes as integers will."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from contract.methods.params import Patterns, Recovery, Role, Stage, Training
+
+
+class QuantizeAware(Training, Recovery):
+    """Quantizes weights and activations to INT8, and trains the network with their rounding in place."""
+
+    method: Literal["quantize_aware"] = "quantize_aware"
+    stage: ClassVar[Stage] = Stage.PRECISION
+    adds_activations: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Role]] = frozenset({Role.TRAIN})
+    needs_labels: ClassVar[bool] = True
+
+    calibrator: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
+        default="mse",
+        description="Where the range of an activation begins, before it is learned: all that was seen; a moving "
+        "average of the ends of batches of 32; the middle 99.99 % of all values; the least Kullback-Leibler "
+        "divergence; the least squared error.",
+    )
+    target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
+        default="auto",
+        description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
+        "so that sums of two products fit 16; on arm64 activations are signed, and zero lies in their middle.",
+    )
+    samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=10, description="The largest step size of the schedule.")
+    freeze_after: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Part of the training after which batch normalization keeps its statistics, as it does when it is "
+        "deployed; before, it goes by those of each batch. 0: throughout, since eight bits hardly move them.",
+    )
+    precision: Literal["float32"] = Field(
+        default="float32", description="Of the forward and backward pass; bfloat16 has too few digits for these codes."
+    )
+    distill_from_original: bool = Field(
+        default=True,
+        description="Learn nine parts of what the original answers (KL at temperature 4) and one part of the labels.",
+    )
+    include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
+    exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")

@@ -1,0 +1,225 @@
+"""Training for integers: what was trained is what is deployed, and what was learned is kept."""
+
+import copy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context, Interrupted, NoCheckpoints
+from compressor.exports.onnx import export
+from compressor.exports.onnx_runtime import int8_macs_fraction
+from compressor.methods import quantize_dynamic, quantize_static, quantize_weights
+from compressor.methods.quantize_aware import apply
+from compressor.quantization.aware import Aware, made_aware
+from compressor.quantization.graph import capture
+from compressor.quantization.learned import WeightStep
+from compressor.quantization.levels import LevelCodes
+from compressor.quantization.processor import INTEGERS, here
+from compressor.quantization.simulate import simulated
+from contract.failures import AlreadyQuantized, NothingToQuantize
+from contract.methods.aware import QuantizeAware
+from contract.methods.low_bit import QuantizeWeights
+from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from contract.report import QuantizationFidelity
+from tests.unit.compressor import small_jobs
+from tests.unit.compressor.networks import answers, gated, images_for, inputs_for, onnx_answers, residual, unusual
+from tests.unit.compressor.quantization.steps import Told
+from tests.unit.compressor.training.test_loop import Resume, StopAfter
+
+RECIPE: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
+
+
+def context_for(candidate: Candidate, checkpoints: Any = None) -> Context:
+    """Noise to learn from, and the network as it is to teach."""
+    data, teacher = images_for(candidate, 48), copy.deepcopy(candidate.module).requires_grad_(False)
+    return Context(
+        train=data,
+        calibration=data,
+        teachers={"original": lambda: teacher},
+        checkpoints=checkpoints or NoCheckpoints(),
+    )
+
+
+def quantized(candidate: Candidate, context: Context | None = None, **params: object) -> Candidate:
+    return apply(candidate, QuantizeAware.model_validate(RECIPE | params), context or context_for(candidate))
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference, as a part of the largest logit."""
+    return float((a - b).abs().max() / a.abs().max())
+
+
+@cache
+def _trained() -> nn.Module:
+    return small_jobs.trained()
+
+
+def trained() -> tuple[Candidate, Context]:
+    """A network that is right on nine images in ten, and what it was trained on."""
+    module, data = copy.deepcopy(_trained()), small_jobs.images(240, seed=0)
+    candidate = Candidate(
+        module=module, architecture=small_jobs.NETWORK, preprocessing=small_jobs.PREPROCESSING, num_classes=4
+    )
+    return candidate, replace(context_for(candidate), train=data, calibration=data)
+
+
+@pytest.mark.parametrize("network", [residual, gated, unusual])
+@pytest.mark.parametrize("how", [{}, {"freeze_after": 0.5, "target": "x86-avx2"}], ids=str)
+def test_the_file_answers_as_planned(network: Any, how: dict[str, Any], tmp_path: Path) -> None:
+    # Given a network with sums, gates or traps / When it is trained for integers
+    made = quantized(network(), **how)
+    # Then every layer that sees the image has integers, and simulation and file agree
+    x = inputs_for(made)
+    path = export(made, tmp_path / "model.onnx")
+    assert int8_macs_fraction(path) > 0.9
+    assert distance(answers(simulated(made), x), onnx_answers(path, x)) < 0.02
+    # And the module holds what its codes mean
+    assert all(torch.equal(w.dequantized(), made.module.get_parameter(n)) for n, w in made.plan.weights.items())
+
+
+def aware_of(candidate: Candidate) -> Aware:
+    """The network in training for a plan, as it is at the start."""
+    steps = {name: WeightStep(weight.scale, bits=weight.bits) for name, weight in candidate.plan.integers.items()}
+    return made_aware(capture(candidate.module, candidate.input_shape), steps, candidate.plan.activations)
+
+
+@pytest.mark.parametrize("network", [residual, gated])
+def test_what_trains_answers_as_what_is_deployed(network: Any) -> None:
+    # Given a plan / When the network in training computes what it means
+    planned = quantize_static.apply(network(), QuantizeStatic(correct_bias=False), context_for(network()))
+    aware, x = aware_of(planned), inputs_for(planned)
+    aware.freeze()
+    found = aware.network.train()(x)
+    # Then it answers as the simulated integers, and every weight and step that is free learns of it
+    assert distance(answers(simulated(planned), x), found.detach()) < 1e-3
+    found.square().sum().backward()
+    assert set(aware.weights) == planned.plan.weights.keys()
+    assert set(aware.activations) == planned.plan.activations.keys()
+    for parameter in aware.network.parameters():
+        assert parameter.grad is not None or not parameter.requires_grad
+
+
+def test_a_gate_keeps_its_step_and_a_clamp_its_end() -> None:
+    # Given networks with a gate and with a ReLU6, of a range that training has made too wide
+    wide = {site: code.model_copy(update={"scale": 0.1}) for site, code in _activations(residual()).items()}
+    aware = made_aware(capture(residual().module, (3, 8, 8)), {}, wide)
+    steps = {site: step.now().item() for site, step in aware.activations.items()}
+    # Then no code means more than the ReLU6 lets through, and others mean what they did
+    assert steps.pop("depthwise.2/hardtanh") == pytest.approx(6 / 255)
+    assert list(steps.values()) == pytest.approx([0.1] * len(steps))
+    # And the gate's step is not learned
+    steps = made_aware(capture(gated().module, (3, 8, 8)), {}, _activations(gated())).activations
+    fixed = {site for site, step in steps.items() if not step.growth.requires_grad}
+    assert fixed == {site for site in steps if "sigmoid" in site} != set()
+
+
+def _activations(candidate: Candidate) -> Any:
+    return quantize_static.apply(candidate, QuantizeStatic(), context_for(candidate)).plan.activations
+
+
+def test_frozen_statistics_stay_and_free_ones_follow() -> None:
+    # Given a network in training / When it sees images that differ from all before
+    planned = quantize_static.apply(residual(), QuantizeStatic(), context_for(residual()))
+    aware, x = aware_of(planned), inputs_for(planned) + 1
+    mean = planned.module.stem[1].running_mean
+    before = mean.clone()
+    aware.network.eval()(x)
+    assert torch.equal(mean, before)
+    aware.network.train()(x)
+    followed = mean.clone()
+    # Then the candidate's statistics follow in training, until they are frozen
+    assert not torch.equal(followed, before)
+    aware.freeze()
+    aware.network.train()(x)
+    assert torch.equal(mean, followed)
+
+
+def test_it_gives_back_what_coarse_codes_took() -> None:
+    # Given weights of two bits from an earlier step, and activations in eight / When they are trained
+    (candidate, context), new = trained(), small_jobs.images(240, seed=1)
+    stored = quantize_weights.apply(candidate, QuantizeWeights(bits=2, scheme="symmetric", all_layers=True), context)
+    rounded = quantize_static.apply(copy.deepcopy(stored), QuantizeStatic(), context)
+    made = apply(stored, QuantizeAware(epochs=3, batch_size=24, learning_rate=1e-3), context)
+    # Then it is right more often than without training, and its weights have codes of the form that they had
+    before, after = (answers(simulated(c), new.normalized(new.pixels)).argmax(1) for c in (rounded, made))
+    assert (after == new.labels).double().mean() > (before == new.labels).double().mean() + 0.05
+    assert all(isinstance(w, LevelCodes) and len(w.levels) == 3 for w in made.plan.weights.values())
+
+
+def test_integers_learn_and_stay_near_to_the_original() -> None:
+    # Given a trained network / When it is trained for integers
+    (candidate, context), told = trained(), Told()
+    before = copy.deepcopy(candidate.module.state_dict())
+    made = apply(candidate, QuantizeAware(epochs=1, batch_size=24), told.context(context))
+    # Then weights, steps and shifts have learned, and statistics have not
+    moved = {name for name, t in made.module.state_dict().items() if not torch.equal(t, before[name])}
+    assert {name for name, _ in made.module.named_parameters()} <= moved
+    assert not any("running" in name for name in moved)
+    # And the step tells how near the answers are, before and after
+    found = {name: told.records[name] for name in ("before_training", "quantization")}
+    assert all(QuantizationFidelity.model_validate(one).top1_agreement > 0.95 for one in found.values())
+    assert told.records["layers"] == list(dict.fromkeys(name.rpartition(".")[0] for name in made.plan.weights))
+    assert told.records["weight_bits"] == INTEGERS[here()].weight_bits
+
+
+def test_pruned_weights_stay_zero() -> None:
+    # Given a network with masks
+    candidate = residual()
+    masks = {name: torch.rand_like(p) < 0.5 for name, p in candidate.module.named_parameters() if p.dim() > 1}
+    candidate = replace(candidate, masks=masks)
+    candidate.apply_masks()
+    # When it is trained for integers / Then what is masked has the code of zero
+    made = quantized(candidate, weight_decay=0.1, average=0.9)
+    for name, mask in masks.items():
+        assert not made.plan.integers[name].codes[~mask].any()
+        assert not made.module.get_parameter(name)[~mask].any()
+
+
+@pytest.mark.parametrize("how", [{"freeze_after": 0.6}, {"average": 0.9, "keep": "best", "held_out": 0.25}], ids=str)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(how: dict[str, Any]) -> None:
+    # Given a training of three epochs, and the same one stopped behind its second
+    whole = quantized(residual(), epochs=3, **how)
+    stop = StopAfter(2)
+    with pytest.raises(Interrupted):
+        quantized(residual(), context_for(residual(), stop), epochs=3, **how)
+    # When the second goes on from what was kept
+    resumed = quantized(residual(), context_for(residual(), Resume(stop.kept)), epochs=3, **how)
+    # Then weights, codes and steps are the same, bit for bit
+    mine, other = whole.module.state_dict(), resumed.module.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert all(torch.equal(t, resumed.plan.tensors()[name]) for name, t in whole.plan.tensors().items())
+    assert resumed.plan.activations == whole.plan.activations
+
+
+def test_the_rest_can_be_quantized_behind_it() -> None:
+    # Given a network of which all but one layer was trained for integers
+    made = quantized(residual(), exclude=("depthwise",))
+    learned = dict(made.plan.activations)
+    assert made.plan.layers == {"stem.0", "project.0", "head"}
+    # When the rest is quantized without training
+    after = quantize_static.apply(made, QuantizeStatic(include=("depthwise",)), context_for(made))
+    # Then what was learned is kept
+    assert after.plan.layers == {"stem.0", "depthwise.0", "project.0", "head"}
+    assert learned.items() <= after.plan.activations.items()
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    # Given a layer with integers from an earlier step / When the others are trained / Then that layer is named
+    dynamic = quantize_dynamic.apply(residual(), QuantizeDynamic(), context_for(residual()))
+    with pytest.raises(AlreadyQuantized, match=r"^head has its integers"):
+        quantized(dynamic, exclude=("head",))
+    # Given stored codes that no integer kernel multiplies / When nothing is left / Then that is said
+    ternary = QuantizeWeights(scheme="ternary", bits=2, all_layers=True)
+    stored = quantize_weights.apply(residual(), ternary, context_for(residual()))
+    with pytest.raises(NothingToQuantize, match="no integer kernel"):
+        quantized(stored)
+    # Given digits too few for eight bits / Then the field is named
+    with pytest.raises(ValidationError, match="precision"):
+        QuantizeAware.model_validate({"precision": "bf16"})
