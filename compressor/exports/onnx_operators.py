@@ -20,6 +20,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     operators = torch.ops.modelpress
     return {
         operators.quantize.default: _quantize,
+        operators.clip.default: _clip,
         operators.convolution.default: _convolution,
         operators.linear.default: _linear,
         operators.dynamic_linear.default: _dynamic_linear,
@@ -40,6 +41,13 @@ def _constant(value: float, kind: ir.DataType) -> Value:
 def _quantize(x: Value, scale: float, zero_point: int) -> Value:
     step, zero = _constant(scale, ir.DataType.FLOAT), _constant(zero_point, ir.DataType.UINT8)
     return op.DequantizeLinear(op.QuantizeLinear(x, step, zero), step, zero)
+
+
+def _clip(x: Value, scale: float, zero_point: int, top: int) -> Value:
+    """The codes are clipped, not what they mean, so that the kernel in front still ends with them."""
+    step, zero = _constant(scale, ir.DataType.FLOAT), _constant(zero_point, ir.DataType.UINT8)
+    codes = op.Clip(x.producer().inputs[0], None, _constant(top, ir.DataType.UINT8))
+    return op.DequantizeLinear(codes, step, zero)
 
 
 def _dequantize(codes: Value, scale: Value, axis: int) -> Value:

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from compressor.quantization.graph import aten, sites
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.learned import ActivationStep, WeightStep
+from compressor.quantization.learned import ActivationStep, WeightSign, WeightStep
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.products import ceiling, natural_range
 
@@ -58,7 +58,7 @@ class Aware:
     #: It has the candidate's parameters under their names.
     network: GraphModule
     #: By parameter name.
-    weights: Mapping[str, WeightStep]
+    weights: Mapping[str, WeightStep | WeightSign]
     #: By site.
     activations: Mapping[str, ActivationStep]
 
@@ -78,7 +78,7 @@ class Aware:
 
 
 def made_aware(
-    graph: GraphModule, weights: Mapping[str, WeightStep], activations: Mapping[str, ActivationCode]
+    graph: GraphModule, weights: Mapping[str, WeightStep | WeightSign], activations: Mapping[str, ActivationCode]
 ) -> Aware:
     """A captured graph, rewritten in place, that rounds weights by parameter name and activations by site."""
     places = {site: node for node, site in sites(graph).items() if site in activations}

@@ -16,6 +16,7 @@ from compressor.quantization.calibrators.moving_average import MovingAverage
 from compressor.quantization.calibrators.percentile import middle
 from compressor.quantization.calibrators.squared_error import least_squares
 from compressor.quantization.observing import observe
+from compressor.quantization.plan import TOP
 
 Calibrator = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 
@@ -32,8 +33,8 @@ class Tracker(Protocol):
         ...
 
 
-def tracker(calibrator: Calibrator, *, percent: float) -> Tracker:
-    """A new one of this kind; `percent` is what the percentile calibrator keeps of the values."""
+def tracker(calibrator: Calibrator, *, percent: float, top: int = TOP) -> Tracker:
+    """A new one of this kind; `percent` is what percentile keeps of the values, `top` mse's largest code."""
     match calibrator:
         case "minmax":
             return Extremes()
@@ -44,7 +45,7 @@ def tracker(calibrator: Calibrator, *, percent: float) -> Tracker:
         case "entropy":
             return Counted(least_divergent)
         case "mse":
-            return Counted(least_squares)
+            return Counted(partial(least_squares, top=top))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.plan import ActivationCode
+from compressor.quantization.plan import TOP, ActivationCode
 
-_TOP = 255
 #: The scale of a channel without a weight: small, so that the bias, which is coded in its units, stays exact.
 _SCALE_OF_NOTHING = 2.0**-30
 #: Activations that move less than this do not move: their codes all mean zero.
@@ -26,12 +25,12 @@ def weight_codes(weight: Tensor, *, per_channel: bool, bits: int = 8) -> WeightC
     return WeightCodes(codes, scale, axis=0 if per_channel else None, bits=bits)
 
 
-def activation_code(low: float, high: float) -> ActivationCode:
-    """The uint8 code of activations between `low` and `high`; zero always has a code of its own."""
+def activation_code(low: float, high: float, *, top: int = TOP) -> ActivationCode:
+    """The code, up to `top`, of activations between `low` and `high`; zero always has a code of its own."""
     low, high = min(low, 0.0), max(high, 0.0)
-    step = (high - low) / _TOP
+    step = (high - low) / top
     scale = torch.tensor(step if step > _NO_STEP else 1.0, dtype=torch.float32).item()
-    return ActivationCode(scale=scale, zero_point=max(0, min(_TOP, round(-low / scale))))
+    return ActivationCode(scale=scale, zero_point=max(0, min(top, round(-low / scale))), top=top)
 
 
 def scaled(weight: WeightCodes, factor: Tensor, bias: Tensor, x_scale: float) -> tuple[WeightCodes, Tensor]:

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import ActivationCode
 
-#: The largest code of an activation.
-TOP = 255
 #: Natural logarithm of how far a step can grow or shrink. Where it has been nearly nothing, its gradient is too large.
 _REACH = 4.0
+_BYTE = 8
 
 
 class _Rounded(torch.autograd.Function):
@@ -75,18 +74,59 @@ class WeightStep(Step):
         super().__init__(start)
         self.bits = bits
         self.high = 2 ** (bits - 1) - 1
+        # Of eight bits the lowest code stays unused: turned around, it would not fit int8.
+        self.low = -self.high if bits == _BYTE else -self.high - 1
 
     def forward(self, weight: Tensor) -> Tensor:
         """What the weight's codes mean."""
-        return self.rounded(weight, low=-self.high, high=self.high, sharing=weight.numel() // self.growth.numel())
+        return self.rounded(weight, low=self.low, high=self.high, sharing=weight.numel() // self.growth.numel())
 
     @torch.no_grad()
     def codes(self, weight: Tensor) -> WeightCodes:
         """The weight's codes as they are now."""
         step = self.now()
         steps = weight / step.view(-1, *[1] * (weight.dim() - 1))
-        codes = steps.round().clamp(-self.high, self.high).to("cpu", torch.int8)
+        codes = steps.round().clamp(self.low, self.high).to("cpu", torch.int8)
         return WeightCodes(codes.contiguous(), step.cpu(), axis=0 if len(step) > 1 else None, bits=self.bits)
+
+
+class _Straight(torch.autograd.Function):
+    """Other values in a weight's place, whose gradients are taken for the weight's."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, values: Tensor) -> Tensor:
+        del ctx, weight
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        del ctx
+        return gradients[0], None
+
+
+class WeightSign(nn.Module):
+    """Rounds a weight (out, ...) to one bit: its sign, times the mean magnitude of its output channel.
+
+    Rastegari et al. 2016, equation 6, with the gradient of Courbariaux et al. 2015. What is pruned is zero, and has no
+    sign.
+    """
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """What the weight's codes mean."""
+        made: Tensor = _Straight.apply(weight, weight.sign() * _size(weight))  # type: ignore[no-untyped-call]
+        return made
+
+    @torch.no_grad()
+    def codes(self, weight: Tensor) -> WeightCodes:
+        """The weight's codes as they are now."""
+        return WeightCodes(weight.sign().to("cpu", torch.int8), _size(weight).flatten().cpu(), bits=1)
+
+
+def _size(weight: Tensor) -> Tensor:
+    """The mean magnitude of each output channel, over what is not zero; (out, 1, ...)."""
+    sizes, axes = weight.detach().abs(), tuple(range(1, weight.dim()))
+    found = sizes.sum(axes, keepdim=True) / (sizes > 0).sum(axes, keepdim=True).clamp_min(1)
+    return torch.where(found > 0, found, torch.ones_like(found))
 
 
 class ActivationStep(Step):
@@ -95,7 +135,7 @@ class ActivationStep(Step):
     def __init__(self, code: ActivationCode, *, learns: bool, ceiling: float) -> None:
         super().__init__(torch.tensor([code.scale]), learns=learns)
         self._code = code
-        self._largest = ceiling / max(1, TOP - code.zero_point)
+        self._largest = ceiling / max(1, code.top - code.zero_point)
 
     def now(self) -> Tensor:
         """The step; saturation does the work of a ReLU6, so that its codes may not reach beyond what it does."""
@@ -104,7 +144,7 @@ class ActivationStep(Step):
     def forward(self, x: Tensor) -> Tensor:
         """What the activations' codes mean."""
         low = -self._code.zero_point
-        return self.rounded(x, low=low, high=TOP + low, sharing=x[0].numel())
+        return self.rounded(x, low=low, high=self._code.top + low, sharing=x[0].numel())
 
     @property
     def code(self) -> ActivationCode:

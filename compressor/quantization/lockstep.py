@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
-from compressor.quantization.operators import quantize
+from compressor.quantization.operators import clip, quantize
 from compressor.quantization.plan import ActivationCode
 
 
@@ -65,7 +65,8 @@ class Lockstep(Interpreter):
             made = self._mends[n](self, self.env[n.all_input_nodes[0]], made)
         if n in self._codes:
             code = self._codes[n]
-            made = Pair(made.exact, quantize(made.coded, code.scale, code.zero_point))
+            coded = quantize(made.coded, code.scale, code.zero_point)
+            made = Pair(made.exact, clip(coded, code.scale, code.zero_point, code.top))
         if n in self._sees:
             self._sees[n](made)
         return made

@@ -38,6 +38,12 @@ def quantize(x: Tensor, scale: float, zero_point: int) -> Tensor:
     return _saturated(x / scale, scale, zero_point)
 
 
+@custom_op("modelpress::clip", mutates_args=())
+def clip(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
+    """Coded activations of any shape whose codes end at `top`: eight bits saturate by themselves, fewer do not."""
+    return x.clamp(max=(top - zero_point) * scale)
+
+
 @custom_op("modelpress::convolution", mutates_args=())
 def convolution(
     x: Tensor,
@@ -199,6 +205,11 @@ widen = custom_op("modelpress::widen", mutates_args=())(widened)
 
 @quantize.register_fake
 def _(x: Tensor, scale: float, zero_point: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+@clip.register_fake
+def _(x: Tensor, scale: float, zero_point: int, top: int) -> Tensor:
     return torch.empty_like(x)
 
 

@@ -18,14 +18,19 @@ CODES, SCALE, ZERO, LEVELS = "#codes", "#scale", "#zero", "#levels"
 #: A parameter in a form that takes fewer bits than float32.
 Stored = WeightCodes | LevelCodes | Halves
 
+#: The largest code of eight bits.
+TOP = 255
+
 
 class ActivationCode(Value):
-    """How an activation becomes uint8: `code = clamp(round(x / scale) + zero_point, 0, 255)`."""
+    """How an activation becomes uint8: `code = clamp(round(x / scale) + zero_point, 0, top)`."""
 
     scale: float
     zero_point: int
     #: Whether a file has int8, code and zero point both less 128. The values that codes stand for are the same.
     signed: bool = False
+    #: The largest code: 2**bits - 1.
+    top: int = TOP
 
 
 class WeightLayout(Value):

@@ -11,7 +11,7 @@ from compressor.data.images import Images
 from compressor.quantization.calibration import Activity, Calibrator, calibrated, tracker
 from compressor.quantization.codes import activation_code
 from compressor.quantization.graph import sites
-from compressor.quantization.plan import ActivationCode
+from compressor.quantization.plan import TOP, ActivationCode
 from compressor.quantization.products import natural_range
 from compressor.quantization.symmetry import symmetric
 from contract.failures import InvalidDataset, MissingData, UnfitModel
@@ -62,6 +62,8 @@ class Ranging:
     symmetric: bool = False
     #: Whether a file has int8.
     signed: bool = False
+    #: The largest code.
+    top: int = TOP
 
     def codes(
         self, graph: GraphModule, nodes: Collection[Node], images: Iterable[Tensor], context: Context
@@ -72,7 +74,7 @@ class Ranging:
             graph,
             [node for node in names if node in nodes],
             images,
-            lambda: tracker(self.calibrator, percent=self.percent),
+            lambda: tracker(self.calibrator, percent=self.percent, top=self.top),
         )
         _check({names[node]: activity for node, activity in seen.items()}, context)
         return {node: self._code(node, activity) for node, activity in seen.items()}
@@ -82,7 +84,7 @@ class Ranging:
         range_ = activity.chosen.range() if natural is None else natural
         if self.symmetric:
             range_ = symmetric(range_)
-        return activation_code(*range_).model_copy(update={"signed": self.signed})
+        return activation_code(*range_, top=self.top).model_copy(update={"signed": self.signed})
 
 
 def _check(seen: Mapping[str, Activity], context: Context) -> None:

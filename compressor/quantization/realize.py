@@ -12,7 +12,7 @@ import compressor.quantization.operators  # noqa: F401  (registers the operators
 from compressor.quantization.codes import scaled
 from compressor.quantization.graph import aten, constant, sites, tensor
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.plan import ActivationCode, QuantizationPlan
+from compressor.quantization.plan import TOP, ActivationCode, QuantizationPlan
 from compressor.quantization.products import (
     Product,
     coded,
@@ -85,7 +85,7 @@ class _Rewriting:
             new = self.module.graph.call_function(ours.quantize.default, (node, code.scale, code.zero_point))
         new.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
-        self.codes[new] = code
+        self._have(new, code, clipped=self.owners[node] is node)
 
     def _pair(self, pair: Node, made: Node, code: ActivationCode) -> None:
         parts = [self.codes[part] for part in pair.all_input_nodes]
@@ -163,7 +163,18 @@ class _Rewriting:
         made.replace_all_uses_with(new)
         self.gone.add(made)
         if code is not None:
-            self.codes[new] = code
+            self._have(new, code, clipped=True)
+
+    def _have(self, node: Node, code: ActivationCode, *, clipped: bool) -> None:
+        """Note the code of what the node makes; fewer bits than eight end before saturation does."""
+        if not clipped or code.top == TOP:
+            self.codes[node] = code
+            return
+        with self.module.graph.inserting_after(node):
+            new = self.module.graph.call_function(ours.clip.default, (node, code.scale, code.zero_point, code.top))
+        new.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        self.codes[new] = code
 
 
 def _by_channel(weight: WeightCodes) -> WeightCodes:

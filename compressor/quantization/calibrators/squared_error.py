@@ -8,33 +8,33 @@ from torch import Tensor
 
 from compressor.quantization.calibrators.extremes import Range
 from compressor.quantization.calibrators.histogram import HALF, Histogram
+from compressor.quantization.plan import TOP
 
 #: Parts of the range of all values that are tried.
 _PARTS = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
-_TOP = 255
 
 
-def least_squares(histogram: Histogram) -> Range:
-    """The range of least error: both ends drawn in together first, then each by itself."""
+def least_squares(histogram: Histogram, top: int = TOP) -> Range:
+    """The range of least error with codes up to `top`: both ends drawn in together first, then each by itself."""
     filled = histogram.counts.nonzero().flatten()
     values = (filled - HALF + 0.5).double() * histogram.width
     counts = histogram.counts[filled]
     low, high = (torch.tensor(end, dtype=torch.float64) for end in histogram.within(-HALF, HALF))
-    low, high = _best(values, counts, low * _PARTS, high * _PARTS)
-    low, high = _best(values, counts, low.expand_as(_PARTS), high * _PARTS)
-    low, high = _best(values, counts, low * _PARTS, high.expand_as(_PARTS))
+    low, high = _best(values, counts, low * _PARTS, high * _PARTS, top)
+    low, high = _best(values, counts, low.expand_as(_PARTS), high * _PARTS, top)
+    low, high = _best(values, counts, low * _PARTS, high.expand_as(_PARTS), top)
     return float(low), float(high)
 
 
-def _best(values: Tensor, counts: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _best(values: Tensor, counts: Tensor, low: Tensor, high: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Of ranges (R,), the one of least error; the widest of those that are as good."""
-    found = int(squared_errors(values, counts, low, high).argmin())
+    found = int(squared_errors(values, counts, low, high, top).argmin())
     return low[found], high[found]
 
 
-def squared_errors(values: Tensor, counts: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def squared_errors(values: Tensor, counts: Tensor, low: Tensor, high: Tensor, top: int = TOP) -> Tensor:
     """The sum over `values` (V,), each `counts` (V,) times, of squared differences to its code, for ranges (R,)."""
-    step = ((high - low) / _TOP).clamp_min(2.0**-126).unsqueeze(1)
+    step = ((high - low) / top).clamp_min(2.0**-126).unsqueeze(1)
     zero = (-low.unsqueeze(1) / step).round()
-    codes = (values / step).round().clamp(-zero, _TOP - zero)
+    codes = (values / step).round().clamp(-zero, top - zero)
     return ((codes * step - values).square() * counts).sum(1)

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context, Interrupted, NoCheckpoints
+from compressor.exports import openvino
 from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
+from compressor.exports.openvino_runtime import open_file
 from compressor.methods import quantize_dynamic, quantize_static, quantize_weights
 from compressor.methods.quantize_aware import apply
+from compressor.models import files
 from compressor.quantization.aware import Aware, made_aware
 from compressor.quantization.graph import capture
 from compressor.quantization.learned import WeightStep
@@ -70,8 +73,11 @@ def trained() -> tuple[Candidate, Context]:
     return candidate, replace(context_for(candidate), train=data, calibration=data)
 
 
-@pytest.mark.parametrize("network", [residual, gated, unusual])
-@pytest.mark.parametrize("how", [{}, {"freeze_after": 0.5, "target": "x86-avx2"}], ids=str)
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [(residual, {"freeze_after": 0.5, "target": "x86-avx2"}), (gated, {}), (unusual, {})],
+    ids=["sums", "gates", "traps"],
+)
 def test_the_file_answers_as_planned(network: Any, how: dict[str, Any], tmp_path: Path) -> None:
     # Given a network with sums, gates or traps / When it is trained for integers
     made = quantized(network(), **how)
@@ -169,14 +175,15 @@ def test_integers_learn_and_stay_near_to_the_original() -> None:
     assert told.records["weight_bits"] == INTEGERS[here()].weight_bits
 
 
-def test_pruned_weights_stay_zero() -> None:
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_pruned_weights_stay_zero(bits: int) -> None:
     # Given a network with masks
     candidate = residual()
     masks = {name: torch.rand_like(p) < 0.5 for name, p in candidate.module.named_parameters() if p.dim() > 1}
     candidate = replace(candidate, masks=masks)
     candidate.apply_masks()
     # When it is trained for integers / Then what is masked has the code of zero
-    made = quantized(candidate, weight_decay=0.1, average=0.9)
+    made = quantized(candidate, bits=bits, all_layers=True, weight_decay=0.1, average=0.9)
     for name, mask in masks.items():
         assert not made.plan.integers[name].codes[~mask].any()
         assert not made.module.get_parameter(name)[~mask].any()
@@ -220,6 +227,88 @@ def test_what_cannot_be_trained_is_refused() -> None:
     stored = quantize_weights.apply(residual(), ternary, context_for(residual()))
     with pytest.raises(NothingToQuantize, match="no integer kernel"):
         quantized(stored)
-    # Given digits too few for eight bits / Then the field is named
-    with pytest.raises(ValidationError, match="precision"):
-        QuantizeAware.model_validate({"precision": "bf16"})
+
+
+FOUR: dict[str, Any] = {"bits": 4, "activation_bits": 4}
+
+
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [(residual, FOUR), (residual, {"bits": 1}), (gated, {"bits": 2, "activation_bits": 3})],
+    ids=["four", "one", "two"],
+)
+def test_few_bits_run_in_integer_kernels_as_planned(network: Any, how: dict[str, Any], tmp_path: Path) -> None:
+    # Given a network in few bits, its ends too
+    made = quantized(network(), all_layers=True, epochs=1, **how)
+    # Then no code is larger, and there are activations that have as few
+    assert all(int(w.codes.abs().max()) <= max(1, 2 ** (how["bits"] - 1)) for w in made.plan.integers.values())
+    assert min(code.top for code in made.plan.activations.values()) == 2 ** how.get("activation_bits", 8) - 1
+    # And the file computes in integers what the plan means
+    x = inputs_for(made)
+    planned, path = answers(simulated(made), x), export(made, tmp_path / "model.onnx")
+    assert distance(planned, onnx_answers(path, x)) < 1e-3
+    assert int8_macs_fraction(path) == 1.0
+
+
+def test_codes_of_few_bits_end_where_they_end_in_training() -> None:
+    # Given a plan of which one activation has so few codes that they do not reach its largest values
+    planned = quantize_static.apply(residual(), QuantizeStatic(correct_bias=False), context_for(residual()))
+    code = planned.plan.activations["stem.2/relu"]
+    few = code.model_copy(update={"scale": code.scale / 16, "top": 15})
+    narrow = replace(planned, plan=replace(planned.plan, activations={**planned.plan.activations, "stem.2/relu": few}))
+    x = inputs_for(planned)
+    # When it is simulated / Then it answers as the network in training, and not as with all codes
+    found = answers(simulated(narrow), x)
+    assert distance(answers(aware_of(narrow).network.eval(), x), found) < 1e-2
+    assert distance(answers(simulated(planned), x), found) > 0.1
+
+
+def test_every_format_holds_few_bits(tmp_path: Path) -> None:
+    # Given few bits for ARM, whose activations are signed in a file / When they are written for two runtimes
+    made = quantized(residual(), epochs=1, target="arm64", **FOUR)
+    x = inputs_for(made)
+    graph, _ = openvino.write(made, tmp_path, "model").values()
+    # Then both answer as planned
+    planned = answers(simulated(made), x)
+    assert distance(planned, onnx_answers(export(made, tmp_path / "model.onnx"), x)) < 0.02
+    assert distance(planned, torch.from_numpy(open_file(graph, 1)(x.numpy()))) < 0.02
+
+
+@pytest.mark.parametrize("how", [{"bits": 1}, {"bits": 2, "activation_bits": 4}], ids=str)
+def test_training_gives_back_what_few_bits_take(how: dict[str, Any], tmp_path: Path) -> None:
+    # Given a trained network / When it is trained in few bits
+    (candidate, context), told = trained(), Told()
+    params = QuantizeAware(epochs=3, batch_size=24, learning_rate=1e-3, **how)
+    made = apply(candidate, params, told.context(context))
+    # Then it answers as the original does far more often than it did without training
+    before, after = (
+        QuantizationFidelity.model_validate(told.records[name]) for name in ("before_training", "quantization")
+    )
+    assert after.top1_agreement > max(0.95, before.top1_agreement + 0.05)
+    assert after.kl < 0.2 * before.kl
+    # And on new images too
+    new = small_jobs.images(240, seed=1)
+    assert (answers(simulated(made), new.normalized(new.pixels)).argmax(1) == new.labels).double().mean() > 0.9
+    # And what is written and rebuilt answers so, and its file is smaller than one of bytes
+    files.write(made, tmp_path)
+    x = inputs_for(made, 8)
+    assert torch.equal(answers(files.load_model(tmp_path), x), answers(simulated(made), x))
+    assert (tmp_path / files.WEIGHTS).stat().st_size < 0.6 * sum(p.numel() for p in made.module.parameters())
+    assert set(told.notices) == {"low_bit_is_storage_only"}
+
+
+def test_first_and_last_layer_and_what_is_only_added_up_have_eight_bits() -> None:
+    # Given a network in few bits / When nothing else is asked for
+    told = Told()
+    quantized(residual(), told.context(context_for(residual())), epochs=1, **FOUR)
+    # Then its ends have eight, and so has what no layer in between reads
+    assert told.records["bits"] == {"stem.0": 8, "depthwise.0": 4, "project.0": 4, "head": 8}
+    few = {site for site, bits in dict(told.records["activation_bits"]).items() if bits == 4}  # type: ignore[arg-type]
+    assert few == {"stem.2/relu", "depthwise.2/hardtanh"}
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 0}, {"bits": 9}, {"activation_bits": 1}, {"precision": "bf16"}], ids=str)
+def test_what_it_cannot_do_is_refused_by_the_field(wrong: dict[str, Any]) -> None:
+    # Given params out of bounds, or digits too few for codes / When they are read / Then the field is named
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        QuantizeAware.model_validate(wrong)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor.quantization.learned import ActivationStep, Step, WeightStep
+from compressor.quantization.learned import ActivationStep, Step, WeightSign, WeightStep
 from compressor.quantization.plan import ActivationCode
 
 X = torch.tensor([-3.0, -1.7, -0.6, -0.2, 0.0, 0.4, 0.9, 1.3, 2.0])
@@ -71,3 +71,18 @@ def test_plain_descent_moves_a_step_as_the_paper_does() -> None:
     torch.optim.SGD([step.growth], lr=rate).step()
     # Then the step moves by the rate times the paper's gradient
     assert float(step.now()) - 0.5 == pytest.approx(-rate * gradient, rel=1e-2)
+
+
+def test_one_bit_is_a_sign_and_a_mean_magnitude() -> None:
+    # Given a weight of two channels, a part of which is pruned
+    weight = torch.tensor([[0.5, -1.5, 0.0], [-0.2, -0.2, 0.2]], requires_grad=True)
+    # When it is rounded to one bit
+    made = WeightSign()(weight)
+    made.backward(upstream := torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    # Then it is its sign times the mean magnitude of what is not pruned, and gradients go straight through
+    assert torch.allclose(made, torch.tensor([[1.0, -1.0, 0.0], [-0.2, -0.2, 0.2]]))
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, upstream)
+    codes = WeightSign().codes(weight)
+    assert codes.codes.tolist() == [[1, -1, 0], [-1, -1, 1]]
+    assert torch.equal(codes.dequantized(), made.detach())
