@@ -114,6 +114,14 @@ def test_the_page_tells_how_to_load_openvino_files(document: ReportDocument) -> 
     assert "InferenceSession" not in html
 
 
+def test_the_page_tells_how_to_load_a_program(document: ReportDocument) -> None:
+    # Given a job that delivers a program of torch's / When its page is made, then it says how to load it
+    told = {"format": ArtifactFormat.TORCH_EXPORT, "filename": "model.pt2"}
+    html = page(document.model_copy(update={"files": [document.files[0].model_copy(update=told)]}))
+    assert 'torch.export.load("model.pt2").module()' in html
+    assert "InferenceSession" not in html
+
+
 def test_without_data_the_page_claims_nothing_of_accuracy(document: ReportDocument) -> None:
     # Given a job without evaluation data and steps, that delivers safetensors alone
     report = document.result.report
