@@ -109,9 +109,9 @@ def test_the_same_candidate_gives_the_same_bytes_without_a_trace_of_the_machine(
     first, second = (next(iter(write(candidate, tmp_path, name).values())).read_bytes() for name in ("a", "b"))
     # Then the bytes are equal
     assert first == second
-    # And in no file of the archive a readable run is a path, a source file, a module or a stack
+    # And in no file of the archive but bare weights a readable run is a path, a source file, a module or a stack
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
-        content = b"\n".join(archive.read(name) for name in archive.namelist())
+        content = b"\n".join(archive.read(name) for name in archive.namelist() if "/weight_" not in name)
     texts = [text.decode() for text in re.findall(rb"[\x20-\x7e]{6,}", content)]
     assert any("conv2d" in text or "lstm" in text for text in texts)
     traces = r"\w/\w|\.py\b|site-packages|File \\?\"|torch\.nn|stack_trace|modelpress::|networks|Residual"
