@@ -53,7 +53,7 @@ def _parts(module: nn.Module, params: TrainSparse) -> dict[str, nn.Module]:
     """The modules that the target speaks of, by name."""
     if params.target != "bn_scales":
         return weighted_modules(module)
-    norms = set(normalizations(module))
+    norms = set(normalizations(module).values())
     return {name: part for name, part in module.named_modules() if part in norms and part.weight is not None}
 
 

@@ -252,16 +252,15 @@ def test_both_precisions_have_files_of_their_own(trained_weights: Path, tmp_path
     assert outcome.result.report.compressed.latency == proven["model.onnx"].latency
 
 
-def test_float16_files_are_proven_in_every_format(trained_weights: Path, tmp_path: Path) -> None:
+def test_float16_files_are_proven(trained_weights: Path, tmp_path: Path) -> None:
     # Given a pruned network that shall be had in float16
-    outputs = [{"format": form, "precision": "float16"} for form in ("onnx", "openvino", "safetensors", "torch_export")]
+    outputs = [{"format": form, "precision": "float16"} for form in ("onnx", "safetensors")]
     job = order(tmp_path, trained_weights, spec(PruneWeights(amount=0.3), outputs=outputs))
     # When the job is done
     outcome = compress(job, NotingDesk(tmp_path))
     # Then every file is proven, and the job's figures are those of the first, at half the bytes
     proven = {file.filename: file.verified for file in outcome.files if file.verified}
-    suffixes = {"onnx", "xml", "safetensors", "pt2"}
-    assert set(proven) == {f"model.float16.{suffix}" for suffix in suffixes}
+    assert set(proven) == {"model.float16.onnx", "model.float16.safetensors"}
     report = outcome.result.report
     assert report.compressed.latency == proven["model.float16.onnx"].latency  # type: ignore[union-attr]
     assert report.ratio.size_bytes < 0.6

@@ -62,7 +62,7 @@ def test_weights_are_driven_to_zero_and_a_threshold_cuts_them(learnt: nn.Module)
 def test_scales_are_driven_to_zero(learnt: nn.Module) -> None:
     # Given a network trained with L1 on its scales alone / When scales are compared with one trained without
     sparse = driven(learnt, target="bn_scales", strength=1.0)
-    scales = torch.cat([part.weight.detach() for part in normalizations(sparse.module)])
+    scales = torch.cat([part.weight.detach() for part in normalizations(sparse.module).values()])
     # Then a good part is exactly zero, no weight of a convolution is, and it still knows the images
     assert float((scales == 0).float().mean()) > 0.2
     assert not any((p == 0).any() for n, p in sparse.module.named_parameters() if p.dim() > 1)
