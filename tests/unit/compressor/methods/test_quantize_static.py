@@ -466,3 +466,20 @@ def test_what_cannot_be_quantized_is_refused_by_name() -> None:
         preflight(hollow, QuantizeStatic())
     with pytest.raises(NothingToQuantize):
         apply(hollow, QuantizeStatic(), with_images(hollow))
+
+
+def test_an_average_that_hardly_moves_runs_too(tmp_path: Path) -> None:
+    # Given a network in INT8 whose average has steps a million times as small as what is averaged
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    candidate = candidate_of(module)
+    made = apply(candidate, QuantizeStatic(), with_images(candidate, 32))
+    site = next(site for site in made.plan.activations if "avg_pool" in site)
+    tiny = made.plan.activations[site].model_copy(update={"scale": 1e-8})
+    made = replace(made, plan=replace(made.plan, activations={**made.plan.activations, site: tiny}))
+    # When it is exported / Then the runtime takes it, and answers as the simulation
+    x = inputs_for(made, 4)
+    assert torch.allclose(
+        onnx_answers(export(made, tmp_path / "model.onnx"), x), answers(simulated(made), x), atol=1e-3
+    )
