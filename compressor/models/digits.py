@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from compressor.models.packing import BYTE, deflated, from_bits, inflated, to_bits
 from compressor.models.sparse import PLACES, SparseLayout, packed
 from compressor.quantization.levels import codes_per_byte
 from contract.failures import InvalidModel
@@ -16,7 +17,6 @@ from contract.value import Value
 
 #: Smaller tensors are not worth it.
 _LEAST = 64
-_BYTE = 8
 
 
 class DigitLayout(Value):
@@ -68,21 +68,12 @@ def _ways(numbers: Tensor) -> Iterator[tuple[Tensor, DigitLayout]]:
     low, high = int(numbers.min()), int(numbers.max())
     flat = (numbers.flatten().to(torch.int16) - low).to(torch.uint8)
     plain = DigitLayout(shape=tuple(numbers.shape), signed=numbers.dtype is torch.int8, low=low, count=high - low + 1)
-    yield _to_bits(flat, _bits(plain.count)), plain
+    yield to_bits(flat, _bits(plain.count)), plain
     # Digits that stay whole within a byte have a frequency, which whole codes for bytes can use.
     for per_byte in sorted({codes_per_byte(plain.count), 1}, reverse=True):
         content = _to_digits(flat, plain.count, per_byte)
         yield content, plain.model_copy(update={"per_byte": per_byte})
-        yield _deflated(content), plain.model_copy(update={"per_byte": per_byte, "deflate": True})
-
-
-def _deflated(content: Tensor) -> Tensor:
-    """Huffman's code for each byte, and where it is shorter so, what repeats only once."""
-    raw, found = content.numpy().tobytes(), []
-    for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY):
-        deflater = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
-        found.append(deflater.compress(raw) + deflater.flush())
-    return torch.frombuffer(bytearray(min(found, key=len)), dtype=torch.uint8)
+        yield deflated(content), plain.model_copy(update={"per_byte": per_byte, "deflate": True})
 
 
 def from_digits(tensors: Mapping[str, Tensor], layouts: Mapping[str, DigitLayout]) -> dict[str, Tensor]:
@@ -98,48 +89,30 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor], layout: DigitLayout) -> 
         content = _inflated(name, content, _length(size, layout))
     if content.numel() != _length(size, layout):
         raise InvalidModel(f"{name} has another size than its shape says.")
-    flat = _from_bits(content, size, _bits(layout.count)) if layout.per_byte is None else _digits(content, size, layout)
+    flat = from_bits(content, size, _bits(layout.count)) if layout.per_byte is None else _digits(content, size, layout)
     numbers = flat.to(torch.int16) + layout.low
     return numbers.to(torch.int8 if layout.signed else torch.uint8).view(layout.shape)
 
 
 def _inflated(name: str, content: Tensor, size: int) -> Tensor:
-    """Exactly so many bytes; nothing unpacks to more."""
-    inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(content.numpy().tobytes(), size + 1)
+        raw = inflated(content, size)
     except zlib.error as error:
         raise InvalidModel(f"{name} cannot be read.") from error
-    return torch.frombuffer(bytearray(raw or b"\0"), dtype=torch.uint8)
+    if raw is None:
+        raise InvalidModel(f"{name} has another size than its shape says.")
+    return raw
 
 
 def _length(size: int, layout: DigitLayout) -> int:
     """Bytes of so many numbers."""
     if layout.per_byte is None:
-        return math.ceil(size * _bits(layout.count) / _BYTE)
+        return math.ceil(size * _bits(layout.count) / BYTE)
     return math.ceil(size / layout.per_byte)
 
 
 def _bits(count: int) -> int:
     return max(1, (count - 1).bit_length())
-
-
-def _to_bits(flat: Tensor, bits: int) -> Tensor:
-    """Whole numbers (N,) below 2**bits as a stream of bits, eight to a byte, the lowest first."""
-    if bits == _BYTE:
-        return flat
-    # Eight numbers fill whole bytes, so that a block of them never grows larger than it must.
-    eights = F.pad(flat, (0, -flat.numel() % _BYTE)).view(-1, _BYTE)
-    stream = (eights.unsqueeze(2) >> torch.arange(bits, dtype=torch.uint8)) & 1
-    packed = (stream.view(-1, _BYTE) << torch.arange(_BYTE, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
-    return packed[: math.ceil(flat.numel() * bits / _BYTE)]
-
-
-def _from_bits(content: Tensor, size: int, bits: int) -> Tensor:
-    if bits == _BYTE:
-        return content
-    stream = ((content.unsqueeze(1) >> torch.arange(_BYTE, dtype=torch.uint8)) & 1).flatten()[: size * bits]
-    return (stream.view(size, bits) << torch.arange(bits, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
 
 
 def _to_digits(flat: Tensor, base: int, per_byte: int) -> Tensor:

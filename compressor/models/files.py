@@ -15,7 +15,7 @@ from compressor.models import edits
 from compressor.models.architectures import build_hollow
 from compressor.models.digits import DigitLayout, from_digits, packed_codes
 from compressor.models.edits import Edit, apply_edits
-from compressor.models.sparse import SparseLayout, from_bits, packed, to_bits, unpacked
+from compressor.models.sparse import SparseLayout, mask_from_bits, mask_to_bits, packed, unpacked
 from compressor.models.weights import read_safetensors
 from compressor.quantization.plan import CODES, PlanDocument, QuantizationPlan, restored
 from compressor.quantization.simulate import simulated
@@ -70,7 +70,7 @@ def write(candidate: Candidate, folder: Path) -> None:
     state = candidate.module.state_dict()
     tied = _tied(state)
     masks = {name: _layout(state[name], mask) for name, mask in candidate.masks.items()}
-    bits = {n + _MASK: to_bits(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
+    bits = {n + _MASK: mask_to_bits(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
     left = {n: t.detach().cpu() for n, t in state.items() if n not in tied and n not in candidate.plan.weights}
     planned = {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
     codes = {name: tensor for name, tensor in planned.items() if name.endswith(CODES)}
@@ -184,7 +184,7 @@ def _layout(weight: Tensor, mask: Tensor) -> str:
 def _mask(weight: Tensor, tensors: Mapping[str, Tensor], name: str, layout: str) -> Tensor:
     if layout == "zeros":
         return weight != 0
-    return from_bits(tensors[name + _MASK], weight.numel()).view(weight.shape)
+    return mask_from_bits(tensors[name + _MASK], weight.numel()).view(weight.shape)
 
 
 def _probed(module: nn.Module, input_shape: tuple[int, int, int], *, seed: int) -> tuple[float, ...]:

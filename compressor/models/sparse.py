@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from compressor.models.packing import deflated, from_bits, inflated, to_bits
 from contract.failures import InvalidModel
 from contract.value import Value
 
@@ -44,22 +45,13 @@ def _packed(tensor: Tensor) -> tuple[Tensor, Tensor, SparseLayout] | None:
     """Values, places and layout, where they take less room than the tensor."""
     flat = tensor.contiguous().flatten()
     there = flat != 0
-    bits = to_bits(there)
-    small = torch.frombuffer(bytearray(_deflated(bits.numpy().tobytes())), dtype=torch.uint8)
-    deflated = small.numel() < bits.numel()
-    values, places = flat[there], small if deflated else bits
+    bits = mask_to_bits(there)
+    small = deflated(bits)
+    shorter = small.numel() < bits.numel()
+    values, places = flat[there], small if shorter else bits
     if values.numel() * flat.element_size() + places.numel() >= flat.numel() * flat.element_size():
         return None
-    return values, places, SparseLayout(shape=tuple(tensor.shape), places="deflate" if deflated else "bits")
-
-
-def _deflated(content: bytes) -> bytes:
-    """The shorter of two: places at random have nothing that repeats, and are shorter where nobody looks for it."""
-    found = []
-    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY):
-        deflater = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
-        found.append(deflater.compress(content) + deflater.flush())
-    return min(found, key=len)
+    return values, places, SparseLayout(shape=tuple(tensor.shape), places="deflate" if shorter else "bits")
 
 
 def unpacked(tensors: Mapping[str, Tensor], layouts: Mapping[str, SparseLayout]) -> dict[str, Tensor]:
@@ -75,7 +67,7 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor], layout: SparseLayout) ->
         raise InvalidModel(f"What the sparse tensor {name} is made of is not in the file.")
     size = torch.Size(layout.shape).numel()
     bits = places if layout.places == "bits" else _inflated(name, places, (size + 7) // 8)
-    there = from_bits(bits, size)
+    there = mask_from_bits(bits, size)
     if there.numel() != size or int(there.sum()) != values.numel():
         raise InvalidModel(f"The sparse tensor {name} has other places than values.")
     dense = torch.zeros(size, dtype=values.dtype)
@@ -84,25 +76,21 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor], layout: SparseLayout) ->
 
 
 def _inflated(name: str, places: Tensor, size: int) -> Tensor:
-    """Exactly so many bytes; nothing unpacks to more."""
-    inflater = zlib.decompressobj()
+    """Exactly so many bytes."""
     try:
-        content = inflater.decompress(places.numpy().tobytes(), size + 1)
+        content = inflated(places, size)
     except zlib.error as error:
         raise InvalidModel(f"The places of the sparse tensor {name} cannot be read.") from error
-    if len(content) != size:
+    if content is None:
         raise InvalidModel(f"The sparse tensor {name} has other places than values.")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return content
 
 
-def to_bits(mask: Tensor) -> Tensor:
+def mask_to_bits(mask: Tensor) -> Tensor:
     """Eight entries to a byte, the first in the lowest bit."""
-    flat = mask.cpu().flatten().to(torch.uint8)
-    padded = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    return to_bits(mask.cpu().flatten().to(torch.uint8), 1)
 
 
-def from_bits(bits: Tensor, count: int) -> Tensor:
+def mask_from_bits(content: Tensor, count: int) -> Tensor:
     """The first `count` entries, of shape (count,)."""
-    flat = (bits.view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1
-    return flat.flatten()[:count].bool()
+    return from_bits(content, count, 1).bool()
