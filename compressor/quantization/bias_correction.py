@@ -9,13 +9,12 @@ the batch normalization behind it. A layer that has neither is left as it is.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from compressor.quantization.graph import parameter_name, tensor
+from compressor.quantization.graph import parameter_name
 from compressor.quantization.lockstep import Lockstep, Pair
-from compressor.quantization.products import Product, normalization_behind
+from compressor.quantization.products import Product, factor, normalization_behind
 from compressor.quantization.solitary import solitary
 
 
@@ -36,15 +35,12 @@ def addend(module: GraphModule, product: Product) -> Addend | None:
     normalization = normalization_behind(product.node)
     if normalization is None:
         return None
-    gamma, variance = (tensor(module, normalization.args[place]) for place in (1, 4))
-    assert variance is not None
-    factor = torch.rsqrt(variance + float(normalization.args[7]))  # type: ignore[arg-type]
-    return _alone(module, normalization.args[2], factor if gamma is None else factor * gamma.detach())
+    return _alone(module, normalization.args[2], factor(module, normalization))
 
 
-def _alone(module: GraphModule, node: object, factor: Tensor | None) -> Addend | None:
+def _alone(module: GraphModule, node: object, multiplied: Tensor | None) -> Addend | None:
     name = parameter_name(node)
-    return Addend(name, factor) if name is not None and solitary(module, node) is not None else None
+    return Addend(name, multiplied) if name is not None and solitary(module, node) is not None else None
 
 
 def correct(run: Lockstep, product: Product, y: Pair) -> Pair:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from compressor.quantization.graph import aten, only_user, tensor
-from compressor.quantization.products import Product, normalization_behind, products
+from compressor.quantization.products import Product, normalization_behind, products, spread
 from compressor.quantization.solitary import solitary
 
 #: What a channel may pass through between the two layers.
@@ -105,8 +105,7 @@ def _neighbours(module: GraphModule, first: Product, second: Product) -> Neighbo
     scaled = _scaled(module, first.node)
     if scaled is None or (not depthwise and reader.shape[1] != maker.shape[0]):
         return None
-    spread, divided, plain = scaled
-    return Neighbours(first.layer, second.layer, maker, spread, divided, plain, reader, depthwise)
+    return Neighbours(first.layer, second.layer, maker, *scaled, reader, depthwise)
 
 
 def _scaled(module: GraphModule, node: Node) -> tuple[Tensor, tuple[Tensor, ...], bool] | None:
@@ -114,12 +113,9 @@ def _scaled(module: GraphModule, node: Node) -> tuple[Tensor, tuple[Tensor, ...]
     normalization = normalization_behind(node)
     if normalization is not None:
         affine = [solitary(module, part) for part in normalization.args[1:3]]
-        variance = tensor(module, normalization.args[4])
-        assert variance is not None
         if any(part is None for part in affine):
             return None
-        spread = torch.rsqrt(variance + float(normalization.args[7]))  # type: ignore[arg-type]
-        return spread, tuple(part.data for part in affine if part is not None), False
+        return spread(module, normalization), tuple(part.data for part in affine if part is not None), False
     has_bias = len(node.args) > 2 and node.args[2] is not None
     bias = solitary(module, node.args[2]) if has_bias else None
     weight = tensor(module, node.args[1])

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from compressor.quantization.graph import aten, only_user, parameter_name, tensor
@@ -105,6 +106,21 @@ def normalization_behind(node: Node) -> Node | None:
     return user if user.args[3] is not None else None
 
 
+def spread(module: GraphModule, normalization: Node) -> Tensor:
+    """What batch normalization multiplies each channel (channels,) with, but for its own scale."""
+    variance = tensor(module, normalization.args[4])
+    assert variance is not None
+    # On the CPU, which is where files are made: elsewhere the last digit may be another one.
+    found = torch.rsqrt(variance.detach().cpu() + float(normalization.args[7]))  # type: ignore[arg-type]
+    return found.to(variance.device)
+
+
+def factor(module: GraphModule, normalization: Node) -> Tensor:
+    """What batch normalization multiplies each channel (channels,) with."""
+    gamma, found = tensor(module, normalization.args[1]), spread(module, normalization)
+    return found if gamma is None else found * gamma.detach()
+
+
 def result(node: Node) -> Node:
     """What a kernel that computes `node` gives: a ReLU behind it, and behind a convolution batch normalization too."""
     node = normalization_behind(node) or node
@@ -158,8 +174,9 @@ def ceiling(node: Node) -> float:
     """The largest activation that an operator lets through."""
     if node.target is aten.relu6.default:
         return 6.0
-    clamps = node.target is aten.hardtanh.default
-    return float(node.args[2]) if clamps and len(node.args) > 2 else 1.0 if clamps else math.inf  # type: ignore[arg-type]
+    if node.target is aten.hardtanh.default:
+        return float(node.args[2]) if len(node.args) > 2 else 1.0  # type: ignore[arg-type]
+    return math.inf
 
 
 def gives_several(node: Node) -> bool:

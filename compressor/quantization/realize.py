@@ -16,6 +16,7 @@ from compressor.quantization.plan import TOP, ActivationCode, QuantizationPlan
 from compressor.quantization.products import (
     Product,
     coded,
+    factor,
     gives_several,
     is_pair,
     normalization_behind,
@@ -102,8 +103,8 @@ class _Rewriting:
         )
         made = result(product.node)
         code, x_scale = self._planned(made), self.codes[x].scale
-        factor, shift = self._affine(product, bias, weight)
-        folded, bias_codes = scaled(weight, factor, shift, x_scale)
+        scale, shift = self._affine(product, bias, weight)
+        folded, bias_codes = scaled(weight, scale, shift, x_scale)
         constants = self._constants(product, folded.codes, folded.scale, bias_codes)
         geometry = (_both(stride), _both(padding), _both(dilation), groups)
         args = (x, *constants, *geometry, x_scale, code.scale, code.zero_point)
@@ -117,14 +118,11 @@ class _Rewriting:
         normalization = normalization_behind(product.node)
         if normalization is None:
             return torch.ones(channels), shift
-        gamma, beta, mean, variance = (tensor(self.module, node) for node in normalization.args[1:5])
+        beta, mean = (tensor(self.module, node) for node in normalization.args[2:4])
         assert mean is not None
-        assert variance is not None
-        factor = torch.rsqrt(variance.detach().cpu() + float(normalization.args[7]))  # type: ignore[arg-type]
-        if gamma is not None:
-            factor = factor * gamma.detach().cpu()
-        shift = (shift - mean.detach().cpu()) * factor
-        return factor, shift if beta is None else shift + beta.detach().cpu()
+        scale = factor(self.module, normalization).cpu()
+        shift = (shift - mean.detach().cpu()) * scale
+        return scale, shift if beta is None else shift + beta.detach().cpu()
 
     def _linear(self, product: Product, weight: WeightCodes) -> None:
         x, _, bias = _complete(product.node.args, 3, (None,))

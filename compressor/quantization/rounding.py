@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from compressor.quantization.graph import aten, tensor
+from compressor.quantization.graph import tensor
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.lockstep import Lockstep, Mend, Pair
 from compressor.quantization.plan import ActivationCode
-from compressor.quantization.products import Product, normalization_behind, result
+from compressor.quantization.products import Product, ceiling, factor, normalization_behind, result
 
 #: Of the rectified sigmoid (section 3.2).
 _STRETCH = (-0.1, 1.1)
@@ -187,20 +187,14 @@ def _unfolded(product: Product, image: Tensor) -> Tensor:
 
 def _behind(module: GraphModule, product: Product, grouped: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     normalization, last = normalization_behind(product.node), result(product.node)
-    factor, shift = torch.ones(1), torch.zeros(1)
+    scale, shift = torch.ones(1), torch.zeros(1)
     if normalization is not None:
-        gamma, beta, mean, variance = (tensor(module, part) for part in normalization.args[1:5])
+        beta, mean = (tensor(module, part) for part in normalization.args[2:4])
         assert mean is not None
-        assert variance is not None
-        factor = torch.rsqrt(variance + float(normalization.args[7]))  # type: ignore[arg-type]
-        factor = factor if gamma is None else factor * gamma.detach()
-        shift = -mean * factor if beta is None else beta.detach() - mean * factor
-    factor, shift = grouped(factor), grouped(shift)
+        scale = factor(module, normalization)
+        shift = -mean * scale if beta is None else beta.detach() - mean * scale
+    scale, shift = grouped(scale), grouped(shift)
     if last in (product.node, normalization):
-        return lambda y: y * factor + shift
-    top = float("inf") if last.target is aten.relu.default else _upper(last)
-    return lambda y: (y * factor + shift).clamp(0, top)
-
-
-def _upper(clamp: Node) -> float:
-    return 6.0 if clamp.target is aten.relu6.default else float(clamp.args[2])  # type: ignore[arg-type]
+        return lambda y: y * scale + shift
+    top = ceiling(last)
+    return lambda y: (y * scale + shift).clamp(0, top)
