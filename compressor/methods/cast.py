@@ -55,7 +55,7 @@ def apply(candidate: Candidate, params: Cast, context: Context) -> Candidate:
         _check_range(candidate, name, layer, halves[name])
     _tell(candidate, layers, halves, context)
     replace_weights(candidate.module, halves)
-    return replace(candidate, plan=replace(candidate.plan, weights={**candidate.plan.weights, **halves}))
+    return replace(candidate, plan=candidate.plan.with_weights(halves))
 
 
 def _check_range(candidate: Candidate, name: str, layer: str, halves: Halves) -> None:

@@ -6,97 +6,67 @@ with what the codes mean. What comes out is an ordinary plan.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
-from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch import Tensor
+from torch.fx import Node
 
-from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.data.images import Images
 from compressor.quantization.aware import Aware, made_aware
 from compressor.quantization.codes import weight_codes
 from compressor.quantization.drafting import Draft, Drafting
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form, encoded
 from compressor.quantization.graph import capture, sites
+from compressor.quantization.integer_step import KINDS, IntegerStep, preflight
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.learned import WeightSign, WeightStep
 from compressor.quantization.plan import ActivationCode, QuantizationPlan
-from compressor.quantization.processor import INTEGERS, Processor, meant
+from compressor.quantization.processor import INTEGERS
 from compressor.quantization.products import Product, coded, natural_range, products
-from compressor.quantization.ranging import Ranging, batches, calibration_images, side_by_side
-from compressor.quantization.selection import check, replace_weights, report, report_rest, report_target, selected
+from compressor.quantization.ranging import Ranging, batches, side_by_side
+from compressor.quantization.selection import replace_weights, report_target
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
 from compressor.training.state import AfterUpdate, Run
-from contract.failures import AlreadyQuantized, NothingToQuantize
+from contract.failures import AlreadyQuantized
 from contract.methods.aware import QuantizeAware
 from contract.methods.low_bit import ENDS, Scheme
 
-_KINDS = frozenset({"convolution", "linear"})
-_MODULES = (nn.Conv2d, nn.Linear, *ATTENTION)
+__all__ = ["apply", "preflight"]
+
 #: Part of the progress that is calibration.
 _MEASURING = 0.1
 #: Bits from which on a weight's codes begin with its whole range; fewer leave out what the least squared error does.
 _RANGE_BITS = 7
 
 
-def preflight(candidate: Candidate, params: QuantizeAware) -> None:
-    """Raise where no layer can be meant."""
-    check(candidate.module, params, kinds=_MODULES, method=params.method)
-
-
 def apply(candidate: Candidate, params: QuantizeAware, context: Context) -> Candidate:
     """Train weights and steps together, and give both to the plan."""
     _refuse_integers(candidate)
-    candidate.module.to(context.device)
-    graph = capture(candidate.module, candidate.input_shape)
-    chosen = selected(candidate, graph, params, kinds=_KINDS, beside=candidate.plan.stored)
-    if not chosen and not candidate.plan.integers:
-        raise NothingToQuantize("Every layer has codes that no integer kernel multiplies.")
-    images = calibration_images(context, samples=params.samples, method=params.method)
-    step = _Step(candidate, graph, chosen, params, context, images)
+    step = _Step.begin(candidate, params, context)
     before = step.before()
     aware, earlier = step.trained(before.plan)
     after = step.draft(earlier, aware.weight_codes(), aware.activation_codes())
     step.tell(before, after)
     codes = {name: after.plan.integers[name] for name in step.names}
     replace_weights(candidate.module, codes)
-    report(candidate, {n: w for n, w in after.plan.integers.items() if n in after.plan.static}, context)
-    report_rest(candidate, chosen, params, context)
+    step.report_layers(after.plan)
     return replace(candidate, plan=after.plan)
 
 
 def _refuse_integers(candidate: Candidate) -> None:
     """Codes that integer kernels multiply are not trained; those that are stored are."""
-    for name in candidate.plan.weights.keys() - candidate.plan.stored:
+    name = next((name for name in candidate.plan.weights if name not in candidate.plan.levels), None)
+    if name is not None:
         layer = name.rpartition(".")[0]
         raise AlreadyQuantized(f"{layer} has its integers from an earlier step, and may not be trained.", layer=layer)
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(IntegerStep[QuantizeAware]):
     """One step underway."""
-
-    candidate: Candidate
-    graph: GraphModule
-    chosen: tuple[Product, ...]
-    params: QuantizeAware
-    context: Context
-    images: Images
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The weights to quantize."""
-        return tuple(dict.fromkeys(product.parameter for product in self.chosen))
-
-    @property
-    def target(self) -> Processor:
-        """The processor that the codes are for."""
-        return meant(self.params.target)
 
     @cached_property
     def batch(self) -> Tensor:
@@ -106,7 +76,7 @@ class _Step:
     @cached_property
     def ends(self) -> tuple[Product, ...]:
         """The first and the last product of the network, where they are not treated like all others."""
-        found = [product for product in products(self.graph) if product.kind in _KINDS]
+        found = [product for product in products(self.graph) if product.kind in KINDS]
         return () if self.params.all_layers else (found[0], found[-1])
 
     @cached_property
@@ -133,7 +103,7 @@ class _Step:
 
     def _measured(self) -> dict[str, ActivationCode]:
         """By site, the codes of activations in the ranges that they have before any training."""
-        owners = coded(self.graph, {*self.candidate.plan.integers, *self.names})
+        owners = coded(self.graph, self.candidate.plan.static_with(self.names))
         low = self._of_low_bits(owners) if self.params.activation_bits < ENDS else set()
         signed, middle = INTEGERS[self.target].signed, _MEASURING / 2
         full = Ranging(calibrator=self.params.calibrator, percent=99.99, symmetric=signed, signed=signed)
@@ -150,7 +120,7 @@ class _Step:
 
     def _of_low_bits(self, owners: Mapping[Node, Node]) -> set[Node]:
         """The activations that are multiplied with weights, but those at the ends and those of gates."""
-        taken = {*self.candidate.plan.integers, *self.names}
+        taken = self.candidate.plan.static_with(self.names)
         read = {p: owners[p.node.args[0]] for p in products(self.graph) if p.node.args[0] in owners}  # type: ignore[index]
         kept = {read[product] for product in self.ends if product in read}
         low = {node for product, node in read.items() if product.parameter in taken}

@@ -13,7 +13,6 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.quantization.codes import weight_codes
 from compressor.quantization.graph import capture
-from compressor.quantization.plan import QuantizationPlan
 from compressor.quantization.processor import weight_bits
 from compressor.quantization.selection import check, replace_weights, report, selected
 from contract.methods.quantize import QuantizeDynamic
@@ -42,5 +41,4 @@ def apply(candidate: Candidate, params: QuantizeDynamic, context: Context) -> Ca
     if recurrent:
         context.record("weights_widened_to_run", list(recurrent))
     dynamic = candidate.plan.dynamic | {product.parameter for product in chosen if product.kind == "linear"}
-    weights = {**candidate.plan.weights, **codes}
-    return replace(candidate, plan=QuantizationPlan(weights, candidate.plan.activations, dynamic))
+    return replace(candidate, plan=replace(candidate.plan.with_weights(codes), dynamic=dynamic))

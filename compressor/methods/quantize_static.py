@@ -7,17 +7,14 @@ inference. What mends the rest before and after has a module of its own in `comp
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
-from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.data.images import Images
 from compressor.measure.accuracy import answers, paired_drop
 from compressor.quantization.accuracy_control import Held, held
 from compressor.quantization.bias_correction import uncorrectable
@@ -25,38 +22,27 @@ from compressor.quantization.codes import weight_codes
 from compressor.quantization.drafting import Draft, Drafting
 from compressor.quantization.equalization import equalize
 from compressor.quantization.fidelity import fidelity
-from compressor.quantization.graph import capture, sites
+from compressor.quantization.graph import sites
+from compressor.quantization.integer_step import IntegerStep, preflight
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import ActivationCode
-from compressor.quantization.processor import INTEGERS, Processor, meant
-from compressor.quantization.products import Product, coded, result
-from compressor.quantization.ranging import Ranging, batches, calibration_images, side_by_side
+from compressor.quantization.processor import INTEGERS
+from compressor.quantization.products import coded, result
+from compressor.quantization.ranging import Ranging, batches, side_by_side
 from compressor.quantization.rounding import adapted
-from compressor.quantization.selection import check, replace_weights, report, report_rest, report_target, selected
+from compressor.quantization.selection import replace_weights, report_target
 from compressor.quantization.smoothing import smooth
-from contract.failures import NothingToQuantize
 from contract.methods.quantize import QuantizeStatic
 
-_KINDS = frozenset({"convolution", "linear"})
-_MODULES = (nn.Conv2d, nn.Linear, *ATTENTION)
+__all__ = ["apply", "preflight"]
+
 #: Images on which accuracy is compared for `max_drop`, at most.
 _JUDGED = 1024
 
 
-def preflight(candidate: Candidate, params: QuantizeStatic) -> None:
-    """Raise where no layer can be meant."""
-    check(candidate.module, params, kinds=_MODULES, method=params.method)
-
-
 def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Candidate:
     """Give weights their codes and activations their ranges."""
-    candidate.module.to(context.device)
-    graph = capture(candidate.module, candidate.input_shape)
-    chosen = selected(candidate, graph, params, kinds=_KINDS, beside=candidate.plan.stored)
-    if not chosen and not candidate.plan.integers:
-        raise NothingToQuantize("Every layer has codes that no integer kernel multiplies.")
-    images = calibration_images(context, samples=params.samples, method=params.method)
-    step = _Step(candidate, graph, chosen, params, context, images)
+    step = _Step.begin(candidate, params, context)
     step.prepare()
     made = step.made()
     planned = made.draft.plan.integers
@@ -64,32 +50,12 @@ def apply(candidate: Candidate, params: QuantizeStatic, context: Context) -> Can
     step.tell(made, codes)
     replace_weights(candidate.module, codes)
     _replace_biases(candidate.module, made.draft.biases)
-    static = made.draft.plan.static
-    report(candidate, {name: weight for name, weight in planned.items() if name in static}, context)
-    report_rest(candidate, chosen, params, context)
+    step.report_layers(made.draft.plan)
     return replace(candidate, plan=made.draft.plan)
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(IntegerStep[QuantizeStatic]):
     """One step underway."""
-
-    candidate: Candidate
-    graph: GraphModule
-    chosen: tuple[Product, ...]
-    params: QuantizeStatic
-    context: Context
-    images: Images
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The weights to quantize."""
-        return tuple(dict.fromkeys(product.parameter for product in self.chosen))
-
-    @property
-    def target(self) -> Processor:
-        """The processor that the codes are for."""
-        return meant(self.params.target)
 
     def prepare(self) -> None:
         """Change the float network so that it quantizes well and answers as before."""
@@ -145,9 +111,7 @@ class _Step:
 
     def _worth_a_code(self) -> set[Node]:
         """The activations that are coded, and those that would be if some layers were put back to float."""
-        earlier = self.candidate.plan
-        static = (frozenset(earlier.integers) - earlier.dynamic) | frozenset(self.names)
-        nodes = set(coded(self.graph, static).values())
+        nodes = set(coded(self.graph, self.candidate.plan.static_with(self.names)).values())
         if self.params.max_drop is not None:
             nodes |= {product.node.args[0] for product in self.chosen}  # type: ignore[misc]
             nodes |= {result(product.node) for product in self.chosen if product.kind == "convolution"}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from compressor.quantization.calibrators.percentile import middle
 from compressor.quantization.calibrators.squared_error import least_squares
 from compressor.quantization.observing import observe
 from compressor.quantization.plan import TOP
-
-Calibrator = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
+from contract.methods.quantize import Calibrator
 
 
 class Tracker(Protocol):

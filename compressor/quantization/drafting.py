@@ -67,8 +67,8 @@ class Drafting:
 
     def used(self, names: Collection[str]) -> dict[Node, ActivationCode]:
         """The activations that are coded when these weights are."""
-        static = (frozenset(self.earlier.integers) - self.earlier.dynamic) | frozenset(names)
-        return {node: self.activations[node] for node in dict.fromkeys(coded(self.graph, static).values())}
+        owners = coded(self.graph, self.earlier.static_with(names))
+        return {node: self.activations[node] for node in dict.fromkeys(owners.values())}
 
     def trial(self, draft: Draft) -> GraphModule:
         """A network that computes what the draft means, as it would be deployed; it shares all other parameters."""

@@ -1,7 +1,8 @@
 """What quantization will do to each layer: codes, scales and ranges, beside a module that stays float."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pydantic import Field
 from torch import Tensor
@@ -91,21 +92,25 @@ class QuantizationPlan:
         """Names of the modules whose weights have codes or halves."""
         return frozenset(name.rpartition(".")[0] for name in self.weights)
 
-    @property
+    @cached_property
     def integers(self) -> Mapping[str, WeightCodes]:
         """Those weights that integer kernels can multiply."""
         found = {n: w if isinstance(w, WeightCodes) else w.integers for n, w in self.weights.items()}
         return {name: weight for name, weight in found.items() if weight is not None}
 
     @property
-    def stored(self) -> frozenset[str]:
-        """Names of those that have codes for the sake of the file."""
-        return frozenset(name for name, weight in self.weights.items() if isinstance(weight, LevelCodes))
+    def levels(self) -> Mapping[str, LevelCodes]:
+        """Those that have codes for the sake of the file."""
+        return {name: weight for name, weight in self.weights.items() if isinstance(weight, LevelCodes)}
 
-    @property
+    @cached_property
     def static(self) -> frozenset[str]:
         """Names of those that integer kernels multiply with activations whose ranges were measured."""
-        return frozenset(self.integers) - self.dynamic if self.activations else frozenset()
+        return self.static_with(()) if self.activations else frozenset()
+
+    def static_with(self, names: Iterable[str]) -> frozenset[str]:
+        """The same once activations are quantized, and the weights of these names have integers too."""
+        return (frozenset(self.integers) - self.dynamic).union(names)
 
     def bits(self, parameter: str) -> int:
         """Bits of a stored number of this parameter."""
@@ -116,7 +121,7 @@ class QuantizationPlan:
         ordered = sorted(self.weights.items())
         return PlanDocument(
             weights={n: WeightLayout(axis=w.axis, bits=w.bits) for n, w in ordered if isinstance(w, WeightCodes)},
-            levels={n: _layout(w) for n, w in ordered if isinstance(w, LevelCodes)},
+            levels={name: _layout(weight) for name, weight in sorted(self.levels.items())},
             halves={n: w.kind for n, w in ordered if isinstance(w, Halves)},
             activations=dict(sorted(self.activations.items())),
             dynamic=tuple(sorted(self.dynamic)),

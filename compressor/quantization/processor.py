@@ -1,11 +1,10 @@
 """What processors can do with integers."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-Processor = Literal["x86-vnni", "x86-avx2", "arm64"]
+from contract.methods.quantize import Processor, Target
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def here() -> Processor:
     return "x86-avx2"
 
 
-def meant(target: Processor | Literal["auto"]) -> Processor:
+def meant(target: Target) -> Processor:
     """The processor that a target names; `auto` is this machine's kind."""
     return here() if target == "auto" else target
 

@@ -8,13 +8,14 @@ from torch.fx import GraphModule, Node
 
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.quantization.calibration import Activity, Calibrator, calibrated, tracker
+from compressor.quantization.calibration import Activity, calibrated, tracker
 from compressor.quantization.codes import activation_code
 from compressor.quantization.graph import sites
 from compressor.quantization.plan import TOP, ActivationCode
 from compressor.quantization.products import natural_range
 from compressor.quantization.symmetry import symmetric
 from contract.failures import InvalidDataset, MissingData, UnfitModel
+from contract.methods.quantize import Calibrator
 
 _BATCH = 32
 #: Fewer calibration images than this tell little of an activation's range.

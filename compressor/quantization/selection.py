@@ -12,9 +12,10 @@ from compressor.context import Context
 from compressor.layers import matches, matching, weighted_modules
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import Stored
-from compressor.quantization.processor import Processor, here
+from compressor.quantization.processor import here
 from compressor.quantization.products import Product, products
 from contract.failures import AlreadyQuantized, NothingToQuantize
+from contract.methods.quantize import Processor
 
 #: Part of the parameters below which quantizing them changes little.
 _LITTLE = 0.05

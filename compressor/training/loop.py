@@ -82,7 +82,7 @@ class _Work:
     ) -> None:
         module = channels_last(candidate.module.to(context.device)).train()
         average = Average(module, decay=recipe.average) if recipe.average else None
-        codes = {name: codes for name, codes in candidate.plan.weights.items() if isinstance(codes, LevelCodes)}
+        codes = candidate.plan.levels
         straight = Straight(module, codes, candidate.masks) if codes else None
         self.run = Run(module=module, optimizer=optimizer_for(module, recipe), average=average, straight=straight)
         for name, kept in candidate.masks.items():

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contract.methods.low_bit import ENDS
 from contract.methods.params import Patterns, Recovery, Role, Stage, Training
+from contract.methods.quantize import Calibrator, Target
 
 
 class QuantizeAware(Training, Recovery):
@@ -28,13 +29,13 @@ class QuantizeAware(Training, Recovery):
         default=False,
         description="Treat the first and the last layer like all others; else they and what they read have 8 bits.",
     )
-    calibrator: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
+    calibrator: Calibrator = Field(
         default="mse",
         description="Where the range of an activation begins, before it is learned: all that was seen; a moving "
         "average of the ends of batches of 32; the middle 99.99 % of all values; the least Kullback-Leibler "
         "divergence; the least squared error, which is taken in any case for fewer bits than eight.",
     )
-    target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
+    target: Target = Field(
         default="auto",
         description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
         "so that sums of two products fit 16; on arm64 activations are signed, and zero lies in their middle.",

@@ -6,6 +6,12 @@ from pydantic import Field
 
 from contract.methods.params import Params, Patterns, Role, Stage
 
+#: How the range of an activation is found.
+Calibrator = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
+#: What codes can be for.
+Processor = Literal["x86-vnni", "x86-avx2", "arm64"]
+Target = Literal["auto", "x86-vnni", "x86-avx2", "arm64"]
+
 
 class QuantizeDynamic(Params):
     """Stores the weights of linear and recurrent layers as INT8 and quantizes their inputs as they come."""
@@ -26,7 +32,7 @@ class QuantizeStatic(Params):
     adds_activations: ClassVar[bool] = True
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
 
-    calibrator: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
+    calibrator: Calibrator = Field(
         default="moving_average",
         description="The range of an activation: all that was seen; a moving average of the ends of batches of 32; the "
         "middle of all values; the least Kullback-Leibler divergence (Migacz 2017); the least squared error.",
@@ -69,7 +75,7 @@ class QuantizeStatic(Params):
         description="Top-1 accuracy that may be lost on calibration data, as a fraction: the layers that move the "
         "answers most are put back to float until no more is lost. Null puts none back.",
     )
-    target: Literal["auto", "x86-vnni", "x86-avx2", "arm64"] = Field(
+    target: Target = Field(
         default="auto",
         description="The processor that the codes are for; auto is the worker's own. Without VNNI weights have 7 bits, "
         "so that sums of two products fit 16; on arm64 activations are signed.",
