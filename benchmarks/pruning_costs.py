@@ -20,14 +20,13 @@ import torch_pruning as tp
 from torch import nn
 
 from benchmarks.rows import Row
+from benchmarks.untrained import untrained
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.measure.counting import count_macs
 from compressor.methods import prune_channels
-from compressor.models.source import ModelSource, read_candidate
 from compressor.stopwatch import Stopwatch
 from contract.methods.prune import PruneChannels
-from contract.model import Architecture, ModelFormat, Preprocessing
 
 TURNS = 3
 #: Part of the multiply-accumulates that is left, and the latency that may be left at most, by side in pixels.
@@ -38,12 +37,7 @@ TIME_AIM, MEMORY_AIM = 1.1, 1.2
 
 
 def _candidate(name: str, side: int) -> Candidate:
-    source = ModelSource(
-        architecture=Architecture(name=name, options={"num_classes": 10}),
-        format=ModelFormat.SAFETENSORS,
-        preprocessing=Preprocessing(size=(side, side), mean=(0.5,) * 3, std=(0.25,) * 3),
-    )
-    return read_candidate(source, None, 0)
+    return untrained(name, side, num_classes=10)
 
 
 # --- Time and memory, each in a process of its own

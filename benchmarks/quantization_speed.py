@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.peers import by_onnxruntime
 from benchmarks.rows import Row
+from benchmarks.untrained import untrained
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
@@ -21,26 +22,14 @@ from compressor.format import writer
 from compressor.measure.clean_process import clean_process
 from compressor.measure.latency import time_side_by_side
 from compressor.methods import quantize_static
-from compressor.models.source import ModelSource, read_candidate
 from compressor.quantization.plan import QuantizationPlan
 from contract.methods.quantize import QuantizeStatic
-from contract.model import Architecture, ModelFormat, Preprocessing
 
 #: How many times as fast as float32 in ONNX Runtime the fastest artifact shall be; none: to be known.
 AIMS = {"resnet18": 3.3, "mobilenet_v2": 2.2, "resnet50": 3.0, "mobilenet_v3_small": None, "efficientnet_b0": None}
 TIME_AIM = 1.15
 THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
 GROUP = "7 quantization"
-
-
-def candidate(name: str) -> Candidate:
-    """The network with random weights, for a thousand classes."""
-    source = ModelSource(
-        architecture=Architecture(name=name),
-        format=ModelFormat.SAFETENSORS,
-        preprocessing=Preprocessing(size=(SIDE, SIDE), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    )
-    return read_candidate(source, None, 0)
 
 
 def images(like: Candidate) -> Images:
@@ -52,7 +41,7 @@ def images(like: Candidate) -> Images:
 
 def quantized(name: str) -> Candidate:
     """The network in INT8, by our defaults."""
-    made = candidate(name)
+    made = untrained(name, SIDE)
     return quantize_static.apply(made, QuantizeStatic(), Context(calibration=images(made)))
 
 
@@ -106,7 +95,7 @@ def _time() -> Row:
 
 
 def _turn() -> tuple[float, float]:
-    made = candidate("resnet18")
+    made = untrained("resnet18", SIDE)
     data = images(made)
     with TemporaryDirectory() as name:
         folder = Path(name)
