@@ -1,6 +1,8 @@
 """Jobs that take seconds: a small residual network that tells four tints apart."""
 
+import copy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from compressor.candidate import Candidate
 from compressor.data.images import Images
 from compressor.models.architectures import build
 from compressor.models.source import ModelSource
@@ -50,6 +53,17 @@ def trained(architecture: Architecture = NETWORK) -> nn.Module:
             F.cross_entropy(module(batch.x), batch.y).backward()
             optimizer.step()
     return module.eval()
+
+
+@cache
+def _trained_once() -> nn.Module:
+    return trained()
+
+
+def trained_candidate() -> Candidate:
+    """The network after that second, made once and copied."""
+    module = copy.deepcopy(_trained_once())
+    return Candidate(module=module, architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
 
 
 def write_weights(module: nn.Module, path: Path) -> Path:

@@ -1,8 +1,6 @@
 """Parameters in 16 bits: files of half the size that answer as measured."""
 
-import copy
 import math
-from functools import cache
 from pathlib import Path
 
 import onnx
@@ -36,21 +34,10 @@ from tests.unit.compressor.networks import (
     residual,
 )
 from tests.unit.compressor.quantization.steps import Told, with_images
-from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, trained
+from tests.unit.compressor.small_jobs import trained_candidate
 
 TYPES = {HalfType.FLOAT16: torch.float16, HalfType.BFLOAT16: torch.bfloat16}
 IN_ONNX = {HalfType.FLOAT16: onnx.TensorProto.FLOAT16, HalfType.BFLOAT16: onnx.TensorProto.BFLOAT16}
-
-
-@cache
-def _trained() -> nn.Module:
-    return trained()
-
-
-def network() -> Candidate:
-    """A trained network of 0.4 million parameters."""
-    module = copy.deepcopy(_trained())
-    return Candidate(module=module, architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
 
 
 def halved(candidate: Candidate, context: Context | None = None, **params: object) -> Candidate:
@@ -64,7 +51,7 @@ def openvino_answers(path: Path, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", HalfType)
 def test_every_file_is_half_as_large_and_answers_as_the_network(kind: HalfType, tmp_path: Path) -> None:
     # Given a trained network / When it is cast, and written in every format
-    before = network()
+    before = trained_candidate()
     parameters = {name: parameter.detach().clone() for name, parameter in before.module.named_parameters()}
     made = halved(before, to=kind)
     files.write(made, tmp_path)
@@ -91,7 +78,10 @@ def test_every_file_is_half_as_large_and_answers_as_the_network(kind: HalfType, 
 @pytest.mark.parametrize("kind", HalfType)
 def test_onnx_holds_halves_and_computes_in_float32(kind: HalfType, tmp_path: Path) -> None:
     # Given a network, as it is and cast / When both are exported
-    one, other = (export(c, tmp_path / f"{i}.onnx") for i, c in enumerate((network(), halved(network(), to=kind))))
+    one, other = (
+        export(c, tmp_path / f"{i}.onnx")
+        for i, c in enumerate((trained_candidate(), halved(trained_candidate(), to=kind)))
+    )
     # Then no tensor of more than a few numbers is float32, but the statistics of batch normalization
     large = [t for t in onnx.load(other).graph.initializer if math.prod(t.dims) > 1 and "running" not in t.name]
     assert {t.data_type for t in large} == {IN_ONNX[kind], onnx.TensorProto.INT64}
@@ -112,9 +102,9 @@ def test_recurrent_layers_are_cast_too(tmp_path: Path) -> None:
 
 def test_patterns_say_which_layers() -> None:
     # Given patterns / When a network is cast
-    before = network().module.state_dict()
+    before = trained_candidate().module.state_dict()
     told = Told()
-    made = halved(network(), told.context(), include=("layer1", "fc"), exclude=("layer1.0.conv1",))
+    made = halved(trained_candidate(), told.context(), include=("layer1", "fc"), exclude=("layer1.0.conv1",))
     # Then every parameter of what they mean has 16 bits, biases and normalizations among them
     names = set(made.plan.weights)
     assert {"layer1.0.conv2.weight", "layer1.0.bn1.weight", "layer1.0.bn1.bias", "fc.weight", "fc.bias"} <= names
@@ -128,7 +118,7 @@ def test_patterns_say_which_layers() -> None:
 
 def test_by_default_it_takes_what_earlier_steps_have_left(tmp_path: Path) -> None:
     # Given a network with one stage in four bits, the rest in integers with their activations
-    candidate = network()
+    candidate = trained_candidate()
     context = with_images(candidate)
     coded = quantize_weights.apply(candidate, QuantizeWeights(include=("layer1",), all_layers=True), context)
     coded = quantize_static.apply(coded, QuantizeStatic(exclude=("layer1", "layer2")), context)
@@ -148,7 +138,7 @@ def test_by_default_it_takes_what_earlier_steps_have_left(tmp_path: Path) -> Non
 
 def test_a_layer_with_codes_is_refused_where_it_is_named() -> None:
     # Given a coded network / When a pattern names one of its layers / Then the layer is named, before the work
-    made = quantize_weights.apply(network(), QuantizeWeights(include=("layer1",)), Context())
+    made = quantize_weights.apply(trained_candidate(), QuantizeWeights(include=("layer1",)), Context())
     with pytest.raises(AlreadyQuantized, match=r"layer1\.0\.conv1") as caught:
         cast.preflight(made, Cast(include=("layer1",)))
     assert caught.value.layer == "layer1.0.conv1"
@@ -156,7 +146,7 @@ def test_a_layer_with_codes_is_refused_where_it_is_named() -> None:
 
 def test_what_is_cast_gets_no_codes() -> None:
     # Given a cast network / When it shall be coded, or cast again / Then both are refused
-    made = halved(network())
+    made = halved(trained_candidate())
     with pytest.raises(AlreadyQuantized, match="conv1"):
         quantize_weights.preflight(made, QuantizeWeights())
     with pytest.raises(AlreadyQuantized, match="conv1"):
@@ -209,7 +199,7 @@ def test_pruned_weights_stay_pruned_and_are_stored_sparse(tmp_path: Path) -> Non
 
 def test_a_file_that_holds_floats_where_it_says_halves_is_refused(tmp_path: Path) -> None:
     # Given a cast network in whose file one tensor is float32 / When it is read / Then it says so
-    files.write(halved(network()), tmp_path)
+    files.write(halved(trained_candidate()), tmp_path)
     stored = load_file(tmp_path / files.WEIGHTS)
     save_file(stored | {"fc.weight": stored["fc.weight"].float()}, tmp_path / files.WEIGHTS)
     with pytest.raises(InvalidModel):

@@ -2,14 +2,13 @@
 
 import copy
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context, Interrupted, NoCheckpoints
@@ -59,17 +58,9 @@ def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / a.abs().max())
 
 
-@cache
-def _trained() -> nn.Module:
-    return small_jobs.trained()
-
-
 def trained() -> tuple[Candidate, Context]:
     """A network that is right on nine images in ten, and what it was trained on."""
-    module, data = copy.deepcopy(_trained()), small_jobs.images(240, seed=0)
-    candidate = Candidate(
-        module=module, architecture=small_jobs.NETWORK, preprocessing=small_jobs.PREPROCESSING, num_classes=4
-    )
+    candidate, data = small_jobs.trained_candidate(), small_jobs.images(240, seed=0)
     return candidate, replace(context_for(candidate), train=data, calibration=data)
 
 

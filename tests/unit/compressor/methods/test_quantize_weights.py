@@ -1,9 +1,7 @@
 """Weights in a few bits: the file is as small as said, and answers as measured."""
 
-import copy
 import json
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models import files
-from compressor.quantization.levels import LevelCodes
 from compressor.quantization.simulate import deployed, simulated
 from contract.failures import AlreadyQuantized, MissingData, UnfitModel
 from contract.methods.low_bit import QuantizeWeights, Scheme
@@ -26,8 +23,8 @@ from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
 from tests.unit.compressor.networks import Recurrent, answers, candidate_of, inputs_for, named, onnx_answers
 from tests.unit.compressor.quantization.steps import Told, with_images
-from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, trained
 from tests.unit.compressor.small_jobs import images as tints
+from tests.unit.compressor.small_jobs import trained_candidate
 
 #: What the README promises: a row for each number of bits.
 BITS = (1, 2, 3, 4, 6, 8)
@@ -41,30 +38,15 @@ HOW: list[dict[str, Any]] = [
 ]
 
 
-@cache
-def _trained() -> nn.Module:
-    return trained()
-
-
-def network() -> Candidate:
-    """A trained network of 0.4 million parameters."""
-    module = copy.deepcopy(_trained())
-    return Candidate(module=module, architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
-
-
 def coded(candidate: Candidate, context: Context | None = None, **params: object) -> Candidate:
     return quantize_weights.apply(candidate, QuantizeWeights.model_validate(params), context or Context())
-
-
-def weights_of(candidate: Candidate) -> dict[str, LevelCodes]:
-    return {name: w for name, w in candidate.plan.weights.items() if isinstance(w, LevelCodes)}
 
 
 @pytest.mark.parametrize("how", HOW, ids=json.dumps)
 def test_the_file_answers_as_the_network_and_is_as_small_as_said(how: dict[str, Any], tmp_path: Path) -> None:
     # Given a network / When its weights are coded and it is written
     told = Told()
-    made = coded(network(), told.context(), all_layers=True, **how)
+    made = coded(trained_candidate(), told.context(), all_layers=True, **how)
     files.write(made, tmp_path)
     # Then what is read back is the same, bit for bit
     x = inputs_for(made, 4)
@@ -73,7 +55,7 @@ def test_the_file_answers_as_the_network_and_is_as_small_as_said(how: dict[str, 
     assert torch.allclose(answers(deployed(made), x), wanted, atol=1e-5)
     # And the weights take what theory says, or less, within 2 % and 16 KiB for names and layouts
     rest = sum(t.nbytes for n, t in made.module.state_dict().items() if n not in made.plan.weights)
-    theory = rest + sum(weight.size_bits for weight in weights_of(made).values()) / 8
+    theory = rest + sum(weight.size_bits for weight in made.plan.levels.values()) / 8
     assert (tmp_path / files.WEIGHTS).stat().st_size <= 1.02 * theory + 16 * 1024
     effective = told.records["effective_bits"]
     assert isinstance(effective, float)
@@ -83,7 +65,7 @@ def test_the_file_answers_as_the_network_and_is_as_small_as_said(how: dict[str, 
 @pytest.mark.parametrize("how", [HOW[0], HOW[8], HOW[9], HOW[10]], ids=json.dumps)
 def test_onnx_runtime_computes_the_weights_from_their_codes(how: dict[str, Any], tmp_path: Path) -> None:
     # Given codes of two levels, a codebook, zero points and groups / When they are exported / Then the file computes so
-    made = coded(network(), all_layers=True, **how)
+    made = coded(trained_candidate(), all_layers=True, **how)
     x = inputs_for(made, 4)
     wanted, path = answers(made.module, x), export(made, tmp_path / "model.onnx")
     assert torch.allclose(onnx_answers(path, x), wanted, atol=1e-3 * float(wanted.abs().max()))
@@ -92,10 +74,10 @@ def test_onnx_runtime_computes_the_weights_from_their_codes(how: dict[str, Any],
 def test_fewer_bits_are_a_smaller_file_and_a_larger_error(tmp_path: Path) -> None:
     # Given a network at 8, 6, 4, 3 and 2 bits / When each is written
     sizes, errors = [], []
-    x = inputs_for(network(), 16)
-    wanted = answers(network().module, x)
+    x = inputs_for(trained_candidate(), 16)
+    wanted = answers(trained_candidate().module, x)
     for bits in (8, 6, 4, 3):
-        made = coded(network(), bits=bits)
+        made = coded(trained_candidate(), bits=bits)
         files.write(made, tmp_path / str(bits))
         sizes.append((tmp_path / str(bits) / files.WEIGHTS).stat().st_size)
         errors.append(float((answers(made.module, x) - wanted).square().mean()))
@@ -106,7 +88,7 @@ def test_fewer_bits_are_a_smaller_file_and_a_larger_error(tmp_path: Path) -> Non
 
 def test_onnx_holds_no_float_weight_that_has_codes(tmp_path: Path) -> None:
     # Given a network whose weights have four bits, and others of five / When they are exported
-    made = {bits: coded(network(), bits=bits, all_layers=True) for bits in (4, 5)}
+    made = {bits: coded(trained_candidate(), bits=bits, all_layers=True) for bits in (4, 5)}
     files_of = {bits: onnx.load(export(one, tmp_path / f"{bits}.onnx")) for bits, one in made.items()}
     # Then codes lie in the narrowest type there is, and no large tensor is of floats
     types = {
@@ -123,16 +105,16 @@ def test_the_first_and_the_last_layer_get_eight_bits_unless_all_are_meant() -> N
         coded(named("resnet18", size=32), bits=2, all_layers=True),
     )
     # Then the ends have eight, symmetric ones
-    bits = {name: (w.bits, w.scheme) for name, w in weights_of(made).items()}
+    bits = {name: (w.bits, w.scheme) for name, w in made.plan.levels.items()}
     assert bits["conv1.weight"] == bits["fc.weight"] == (8, Scheme.SYMMETRIC)
     assert {found for name, found in bits.items() if name.startswith("layer")} == {(2, Scheme.FOUR_LEVEL)}
-    assert {w.bits for w in weights_of(all_of_it).values()} == {2}
+    assert {w.bits for w in all_of_it.plan.levels.values()} == {2}
 
 
 def test_layers_get_bits_of_their_own() -> None:
     # Given bits by pattern / When a network is coded
     made = coded(named("resnet18", size=32), bits=4, bits_by_layer={"layer1.*": 8, "layer4.1": 1, "fc": 3})
-    bits = {name.removesuffix(".weight"): w.bits for name, w in weights_of(made).items()}
+    bits = {name.removesuffix(".weight"): w.bits for name, w in made.plan.levels.items()}
     # Then the first pattern that means a layer counts, for the last one too
     assert (bits["conv1"], bits["layer1.0.conv1"], bits["layer2.0.conv1"], bits["layer4.1.conv2"], bits["fc"]) == (
         8, 8, 4, 1, 3,
@@ -141,8 +123,8 @@ def test_layers_get_bits_of_their_own() -> None:
 
 def test_what_is_left_out_stays_float() -> None:
     # Given patterns / When a network is coded / Then only what they mean has codes
-    before = network().module.state_dict()
-    made = coded(network(), include=("layer1", "layer2"), exclude=("layer1.0.conv1",))
+    before = trained_candidate().module.state_dict()
+    made = coded(trained_candidate(), include=("layer1", "layer2"), exclude=("layer1.0.conv1",))
     assert {name.split(".")[0] for name in made.plan.weights} == {"layer1", "layer2"}
     assert not any(name.startswith("layer1.0.conv1") for name in made.plan.weights)
     assert torch.equal(made.module.state_dict()["fc.weight"], before["fc.weight"])
@@ -152,9 +134,13 @@ def test_rounding_with_data_answers_more_like_the_original() -> None:
     # Given a network and images / When it is coded in three bits, each weight alone and then with GPTQ
     context = Context(calibration=tints(64, seed=3))
     x = tints(64, seed=1).normalized(tints(64, seed=1).pixels)
-    wanted = answers(network().module, x)
+    wanted = answers(trained_candidate().module, x)
     errors = [
-        float((answers(coded(network(), context, bits=3, rounding=how, recalibrate=False).module, x) - wanted).norm())
+        float(
+            (
+                answers(coded(trained_candidate(), context, bits=3, rounding=how, recalibrate=False).module, x) - wanted
+            ).norm()
+        )
         for how in ("nearest", "gptq")
     ]
     # Then GPTQ is nearer
@@ -163,26 +149,26 @@ def test_rounding_with_data_answers_more_like_the_original() -> None:
 
 def test_a_target_is_met_by_giving_bits_where_they_matter() -> None:
     # Given a network and images / When all layers together shall have four and a half bits
-    told, candidate = Told(), network()
+    told, candidate = Told(), trained_candidate()
     context = told.context(Context(calibration=tints(64, seed=3)))
     made = coded(candidate, context, target_bits=4.5)
     # Then they have them, not all the same, and the report says so
-    count = sum(w.codes.numel() for w in weights_of(made).values())
-    found = sum(w.size_bits for w in weights_of(made).values()) / count
+    count = sum(w.codes.numel() for w in made.plan.levels.values())
+    found = sum(w.size_bits for w in made.plan.levels.values()) / count
     assert 4.2 <= found <= 4.5
     assert told.records["effective_bits"] == pytest.approx(found, abs=1e-4)
-    assert len({w.bits for w in weights_of(made).values()}) > 1
+    assert len({w.bits for w in made.plan.levels.values()}) > 1
     # And the answers are much nearer than with four bits everywhere
     x = tints(64, seed=1).normalized(tints(64, seed=1).pixels)
-    wanted = answers(network().module, x)
-    even = coded(network(), context, bits=4)
+    wanted = answers(trained_candidate().module, x)
+    even = coded(trained_candidate(), context, bits=4)
     nearer = [float((answers(one.module, x) - wanted).square().mean()) for one in (made, even)]
     assert nearer[0] < 0.1 * nearer[1]
 
 
 def test_a_target_that_no_allotment_meets_is_refused_with_the_least_there_is() -> None:
     # Given a target below what scales and the ends alone take / When it is asked for / Then the least is named
-    candidate = network()
+    candidate = trained_candidate()
     with pytest.raises(UnfitModel, match=r"at least \d\.\d\d bits") as caught:
         coded(candidate, with_images(candidate, 16), target_bits=1.0, samples=16)
     assert caught.value.errors[0].pointer == "/target_bits"
@@ -191,7 +177,7 @@ def test_a_target_that_no_allotment_meets_is_refused_with_the_least_there_is() -
 def test_pruned_weights_stay_pruned_in_every_scheme(tmp_path: Path) -> None:
     # Given a pruned network
     for how in (HOW[0], HOW[2], HOW[8], HOW[9]):
-        pruned = prune_weights.apply(network(), PruneWeights(amount=0.8), Context())
+        pruned = prune_weights.apply(trained_candidate(), PruneWeights(amount=0.8), Context())
         # When it is coded and written
         made = coded(pruned, **how)
         files.write(made, tmp_path / json.dumps(how))
@@ -242,7 +228,7 @@ def test_integers_that_are_there_go_into_a_static_plan() -> None:
 def test_four_bit_weights_run_in_integer_kernels_behind_quantize_static(tmp_path: Path) -> None:
     # Given a network all of whose weights have four bits / When activations are quantized too
     context = Context(calibration=tints(64, seed=3))
-    stored = coded(network(), context, all_layers=True)
+    stored = coded(trained_candidate(), context, all_layers=True)
     made = quantize_static.apply(stored, QuantizeStatic(correct_bias=False), context)
     # Then everything is multiplied in integers, with the codes that were there
     path = export(made, tmp_path / "model.onnx")
@@ -259,7 +245,7 @@ def test_four_bit_weights_run_in_integer_kernels_behind_quantize_static(tmp_path
 def test_codes_that_no_kernel_multiplies_stay_beside_integers() -> None:
     # Given codebooks in one stage / When the network is quantized with its activations / Then the stage stays as it is
     context, told = Context(calibration=tints(64, seed=3)), Told()
-    stored = coded(network(), context, bits=5, scheme="codebook", include=("layer2",), all_layers=True)
+    stored = coded(trained_candidate(), context, bits=5, scheme="codebook", include=("layer2",), all_layers=True)
     made = quantize_static.apply(stored, QuantizeStatic(), told.context(context))
     assert not any(name.startswith("layer2") for name in made.plan.static)
     assert "layer2.0.conv1" in told.notices["layers_left_alone"]
@@ -268,7 +254,7 @@ def test_codes_that_no_kernel_multiplies_stay_beside_integers() -> None:
 
 def test_a_layer_gets_its_codes_once() -> None:
     # Given a coded network / When it is coded again / Then it is refused by name, before the work
-    made = coded(network())
+    made = coded(trained_candidate())
     with pytest.raises(AlreadyQuantized, match=r"conv1"):
         quantize_weights.preflight(made, QuantizeWeights())
 
@@ -277,7 +263,7 @@ def test_a_layer_gets_its_codes_once() -> None:
 def test_what_looks_at_images_says_that_it_needs_them(params: dict[str, object]) -> None:
     # Given no data / When it is asked for / Then the failure names where to put it
     with pytest.raises(MissingData, match=r"data\.calibration"):
-        coded(network(), **params)
+        coded(trained_candidate(), **params)
 
 
 @pytest.mark.parametrize(

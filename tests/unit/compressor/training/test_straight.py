@@ -1,6 +1,5 @@
 """Training goes straight through codes: the network computes with them, and they stay what they are."""
 
-import copy
 from itertools import pairwise
 from typing import Any
 
@@ -13,12 +12,11 @@ from compressor.measure.accuracy import answers
 from compressor.methods import distill, fine_tune, prune_weights, quantize_weights
 from compressor.models.architectures import build
 from compressor.quantization.fitting import Form, encoded, refitted
-from compressor.quantization.levels import LevelCodes
 from contract.methods.distill import Distill
 from contract.methods.low_bit import QuantizeWeights, Scheme
 from contract.methods.prune import PruneWeights
 from contract.methods.train import FineTune
-from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained_candidate
 from tests.unit.compressor.training.test_loop import Resume, StopAfter
 
 DATA = images(96, seed=0)
@@ -46,12 +44,8 @@ def coded(start: Candidate | None = None, **params: object) -> Candidate:
     return quantize_weights.apply(start or network(), QuantizeWeights.model_validate(params), context())
 
 
-def weights_of(candidate: Candidate) -> dict[str, LevelCodes]:
-    return {name: w for name, w in candidate.plan.weights.items() if isinstance(w, LevelCodes)}
-
-
 def holds_its_codes(candidate: Candidate) -> bool:
-    found = weights_of(candidate)
+    found = candidate.plan.levels
     return bool(found) and all(
         torch.equal(weight.dequantized(), candidate.module.get_parameter(name)) for name, weight in found.items()
     )
@@ -62,32 +56,29 @@ def holds_its_codes(candidate: Candidate) -> bool:
 def test_what_was_trained_is_still_what_its_codes_mean(how: dict[str, Any], keep: dict[str, Any]) -> None:
     # Given a network in few bits / When it is trained, whatever is kept of that
     before = coded(**how)
-    kinds = {name: (w.scheme, w.bits, w.group, len(w.levels)) for name, w in weights_of(before).items()}
-    first = {name: w.dequantized() for name, w in weights_of(before).items()}
+    kinds = {name: (w.scheme, w.bits, w.group, len(w.levels)) for name, w in before.plan.levels.items()}
+    first = {name: w.dequantized() for name, w in before.plan.levels.items()}
     after = fine_tune.apply(before, FineTune.model_validate(RECIPE | keep), context())
     # Then every weight is what its codes mean, in the same scheme, and something was learned
     assert holds_its_codes(after)
-    assert {name: (w.scheme, w.bits, w.group, len(w.levels)) for name, w in weights_of(after).items()} == kinds
-    assert any(not torch.equal(w.dequantized(), first[name]) for name, w in weights_of(after).items())
+    assert {name: (w.scheme, w.bits, w.group, len(w.levels)) for name, w in after.plan.levels.items()} == kinds
+    assert any(not torch.equal(w.dequantized(), first[name]) for name, w in after.plan.levels.items())
 
 
 def test_one_bit_learns_what_rounding_has_lost() -> None:
     # Given a trained network, in one bit without training and with it
-    data, module = images(240, seed=0), trained()
+    data = images(240, seed=0)
     where, new = Context(train=data, calibration=data), images(240, seed=1)
 
     def right(**params: object) -> tuple[float, Candidate]:
-        start = Candidate(
-            module=copy.deepcopy(module), architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4
-        )
         asked = QuantizeWeights.model_validate({"bits": 1, "all_layers": True, **params})
-        made = quantize_weights.apply(start, asked, where)
+        made = quantize_weights.apply(trained_candidate(), asked, where)
         return float((answers(made.module, new).argmax(1) == new.labels).double().mean()), made
 
     (rounded, _), (learned, made) = right(), right(training=RECIPE | {"epochs": 3})
     # Then it has learned it again, and all its weights have one of two values a channel
     assert learned > max(0.85, rounded + 0.1)
-    assert all(len(channel.unique()) <= 2 for w in weights_of(made).values() for channel in w.dequantized())
+    assert all(len(channel.unique()) <= 2 for w in made.plan.levels.values() for channel in w.dequantized())
 
 
 def test_pruned_weights_stay_pruned_while_codes_learn() -> None:
