@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from compressor.exports.integer_part import integer_part
 from compressor.exports.onnx_zip import graph_file
 from compressor.format import Run
 
@@ -55,9 +56,7 @@ def int8_macs_fraction(path: Path) -> float:
 
     Counted while the graph answers one image on the CPU, since only the runtime knows what it has fused.
     """
-    products = [run for run in runs(path) if run.macs]
-    total = sum(run.macs for run in products)
-    return sum(run.macs for run in products if run.operator in _INTEGER) / total if total else 0.0
+    return integer_part((run.macs, run.operator in _INTEGER) for run in runs(path))
 
 
 @dataclass(frozen=True)

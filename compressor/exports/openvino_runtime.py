@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from compressor.exports.integer_part import integer_part
 from compressor.format import Run
 
 _INTEGER = {"u8", "i8"}
@@ -56,9 +57,7 @@ def int8_macs_fraction(path: Path) -> float:
 
     Counted on the network that has answered one image, since only the runtime knows what it has fused.
     """
-    products = [layer for layer in layers(path) if layer.macs]
-    total = sum(layer.macs for layer in products)
-    return sum(layer.macs for layer in products if layer.precision in _INTEGER) / total if total else 0.0
+    return integer_part((layer.macs, layer.precision in _INTEGER) for layer in layers(path))
 
 
 @dataclass(frozen=True)

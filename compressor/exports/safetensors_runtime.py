@@ -4,26 +4,17 @@ from pathlib import Path
 
 import torch
 
-from compressor.format import Floats, Run
+from compressor.exports.torch_module import running, version
+from compressor.format import Run
 from compressor.models.files import load_model
 
-
-def version() -> str:
-    """The runtime and its version."""
-    return f"torch {torch.__version__}"
+__all__ = ["int8_macs_fraction", "open_file", "version"]
 
 
 def open_file(path: Path, threads: int) -> Run:
     """The network in the file's folder."""
     torch.set_num_threads(threads)
-    module = load_model(path.parent).eval()
-
-    def run(x: Floats) -> Floats:
-        with torch.inference_mode():
-            logits: Floats = module(torch.from_numpy(x)).numpy()
-        return logits
-
-    return run
+    return running(load_model(path.parent).eval())
 
 
 def int8_macs_fraction(path: Path) -> None:

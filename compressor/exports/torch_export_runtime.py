@@ -8,25 +8,16 @@ from pathlib import Path
 
 import torch
 
-from compressor.format import Floats, Run
+from compressor.exports.torch_module import running, version
+from compressor.format import Run
 
-
-def version() -> str:
-    """The runtime and its version."""
-    return f"torch {torch.__version__}"
+__all__ = ["int8_macs_fraction", "open_file", "version"]
 
 
 def open_file(path: Path, threads: int) -> Run:
     """The program, run operator by operator: to compile it would take a C++ compiler, which not every host has."""
     torch.set_num_threads(threads)
-    module = torch.export.load(path).module()
-
-    def run(x: Floats) -> Floats:
-        with torch.inference_mode():
-            logits: Floats = module(torch.from_numpy(x)).numpy()
-        return logits
-
-    return run
+    return running(torch.export.load(path).module())
 
 
 def int8_macs_fraction(path: Path) -> None:

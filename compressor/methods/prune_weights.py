@@ -19,7 +19,7 @@ from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
 from compressor.sparsity.schedules import gradual, iterative
 from compressor.sparsity.surgery import operate
-from compressor.training.normalization import ENOUGH, moments, shift
+from compressor.training.normalization import following
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
 from compressor.training.state import AfterUpdate, Run
@@ -57,13 +57,11 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     candidate.module.to(context.device)
     work = _Work(candidate, params, context, _chosen(candidate.module, params))
     before = Tally.of(work.chosen.weights)
-    images = work.images_for_statistics()
-    given = moments(candidate.module, images, device=context.device) if images else {}
-    masks = work.masks()
-    pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
-    pruned.apply_masks()
-    if images:
-        shift(pruned.module, images, given, device=context.device)
+    images = context.calibration if params.recalibrate and params.schedule == "one_shot" else None
+    with following(candidate.module, images, seed=context.seed, device=context.device):
+        masks = work.masks()
+        pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
+        pruned.apply_masks()
     _record(pruned, work, before, tuple(masks))
     if params.n_of_m == (2, 4) and context.device.type == "cuda":
         _time_kernels(pruned, context)
@@ -132,12 +130,6 @@ class _Work:
             torch.Generator().manual_seed(self.context.seed),
             self._images(),
         )
-
-    def images_for_statistics(self) -> Images | None:
-        """Images on which statistics are measured; none where they shall stay, or training measures them."""
-        if self.context.calibration is None or not self.params.recalibrate or self.params.schedule != "one_shot":
-            return None
-        return self.context.calibration.take(ENOUGH, seed=self.context.seed)
 
     def _images(self) -> Images | None:
         if Role.CALIBRATION not in self.params.roles:

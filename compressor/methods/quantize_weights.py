@@ -19,7 +19,7 @@ from compressor.quantization.coding import Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
-from compressor.training.normalization import ENOUGH, moments, shift
+from compressor.training.normalization import following
 from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
 from contract.methods import Recovery
@@ -52,11 +52,9 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     candidate.module.to(context.device)
     before = {name: work.weight(name).detach().clone() for name in work.names}
     answered = work.answers()
-    images = work.images_for_statistics()
-    given = moments(candidate.module, images, device=context.device) if images else {}
-    codes = work.coding.apply(work.forms(), context.progress)
-    if images:
-        shift(candidate.module, images, given, device=context.device)
+    images = context.calibration if params.recalibrate and not params.training else None
+    with following(candidate.module, images, seed=context.seed, device=context.device):
+        codes = work.coding.apply(work.forms(answered), context.progress)
     work.tell_of_the_rest(codes)
     if params.training:
         codes = work.trained(codes, before, params.training)
@@ -89,11 +87,6 @@ class _Work:
             raise MissingData("quantize_weights looks at images here. Name a dataset under data.calibration.")
         return self.context.calibration.take(self.params.samples, seed=self.context.seed)
 
-    def images_for_statistics(self) -> Images | None:
-        if self.context.calibration is None or self.params.training or not self.params.recalibrate:
-            return None
-        return self.context.calibration.take(ENOUGH, seed=self.context.seed)
-
     def answers(self) -> Tensor | None:
         """What the network says to the calibration images; none where there are none."""
         if self.context.calibration is None:
@@ -103,14 +96,17 @@ class _Work:
     def _batches(self) -> Iterator[Tensor]:
         return (batch.x.to(self.context.device) for batch in self._images().batches(_BATCH))
 
-    def forms(self) -> dict[str, Form]:
-        """How each weight shall be coded, in the order in which the network runs them."""
+    def forms(self, answered: Tensor | None) -> dict[str, Form]:
+        """How each weight shall be coded, in the order in which the network runs them; `answered` is what it says."""
         ran = in_order_of_run(self.candidate.module, self.names.values(), self.candidate.input_shape)
         ordered = sorted(self.names, key=lambda name: ran.index(self.names[name]))
         fixed = self._fixed(ordered[0], ordered[-1])
         free = [name for name in ordered if name not in fixed]
         target = self.params.target_bits
-        found = dict.fromkeys(free, self.params.bits) if target is None else self._allotted(target, fixed, free)
+        if target is None:
+            found = dict.fromkeys(free, self.params.bits)
+        else:
+            found = self._allotted(target, fixed, self._options(free, answered))
         return {name: self._form(fixed.get(name) or found[name]) for name in ordered}
 
     def _fixed(self, first: str, last: str) -> dict[str, int]:
@@ -125,11 +121,12 @@ class _Work:
         group = None if scheme is Scheme.CODEBOOK else params.group_size
         return Form(scheme, bits, group, clipped=params.clipping == "least_squares")
 
-    def _allotted(self, target: float, fixed: Mapping[str, int], free: list[str]) -> dict[str, int]:
-        """Bits of the free weights with which all together have the target on the average."""
+    def _allotted(
+        self, target: float, fixed: Mapping[str, int], options: Mapping[str, tuple[Option, ...]]
+    ) -> dict[str, int]:
+        """Bits of the weights that have options with which all together have the target on the average."""
         coding, count = self.coding, sum(self.weight(name).numel() for name in self.names)
         spent = sum(coding.encoded(name, self._form(bits)).size_bits for name, bits in fixed.items())
-        options = self._options(coding, free)
         chosen = allotted(options, target * count - spent)
         if chosen is None:
             least = (spent + sum(min(o.size for o in each) for each in options.values())) / count
@@ -138,14 +135,14 @@ class _Work:
             )
         return {name: option.bits for name, option in chosen.items()}
 
-    def _options(self, coding: Coding, names: list[str]) -> dict[str, tuple[Option, ...]]:
+    def _options(self, names: list[str], answered: Tensor | None) -> dict[str, tuple[Option, ...]]:
         """What each number of bits takes, and what it does to the answers where one weight alone has it."""
-        images, found = self._images(), {}
-        original = answers(self.candidate.module, images, device=self.context.device)
+        images, coding, found = self._images(), self.coding, {}
+        assert answered is not None
         for number, name in enumerate(names):
             self.context.progress(number / len(names), f"sensitivity of layer {number + 1} of {len(names)}")
             tried = [coding.encoded(name, self._form(bits)) for bits in _CHOICES]
-            found[name] = tuple(Option(c.bits, c.size_bits, self._loss(name, c, images, original)) for c in tried)
+            found[name] = tuple(Option(c.bits, c.size_bits, self._loss(name, c, images, answered)) for c in tried)
         return found
 
     def _loss(self, name: str, codes: LevelCodes, images: Images, original: Tensor) -> float:

@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
-from compressor.quantization.integers import WeightCodes
+from compressor.quantization.integers import SCALE_OF_NOTHING, WeightCodes
 from compressor.quantization.plan import TOP, ActivationCode
 
-#: The scale of a channel without a weight: small, so that the bias, which is coded in its units, stays exact.
-_SCALE_OF_NOTHING = 2.0**-30
 #: Activations that move less than this do not move: their codes all mean zero.
 _NO_STEP = 2.0**-40
 #: The largest code of a bias; float32 holds it with an error of less than one in 2**24.
@@ -19,7 +17,7 @@ def weight_codes(weight: Tensor, *, per_channel: bool, bits: int = 8) -> WeightC
     top = 2 ** (bits - 1) - 1
     weight = weight.detach().to("cpu", torch.float32)
     largest = weight.abs().flatten(1).amax(1) if per_channel else weight.abs().amax().reshape(1)
-    scale = torch.where(largest > 0, largest / top, torch.full_like(largest, _SCALE_OF_NOTHING))
+    scale = torch.where(largest > 0, largest / top, torch.full_like(largest, SCALE_OF_NOTHING))
     steps = weight / scale.reshape(-1, *[1] * (weight.dim() - 1))
     codes = steps.round().clamp(-top, top).to(torch.int8)
     return WeightCodes(codes, scale, axis=0 if per_channel else None, bits=bits)
@@ -40,7 +38,7 @@ def scaled(weight: WeightCodes, factor: Tensor, bias: Tensor, x_scale: float) ->
     """
     shape = (-1, *[1] * (weight.codes.dim() - 1))
     exact = (weight.scale * factor).abs()
-    scale = torch.maximum(exact, (bias.abs() / (x_scale * _LARGEST_BIAS)).clamp_min(_SCALE_OF_NOTHING**2))
+    scale = torch.maximum(exact, (bias.abs() / (x_scale * _LARGEST_BIAS)).clamp_min(SCALE_OF_NOTHING**2))
     codes = weight.codes * (factor.sign() * exact / scale).reshape(shape)
     units = bias.to(torch.float64) / (scale.to(torch.float64) * x_scale)
     codes_and_scale = WeightCodes(codes.round().to(torch.int8), scale, axis=0, bits=weight.bits)

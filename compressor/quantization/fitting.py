@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressor.quantization.integers import SCALE_OF_NOTHING
 from compressor.quantization.kmeans import centers
 from compressor.quantization.levels import LevelCodes, by_column, levels_of, nearest
 from contract.methods.low_bit import Scheme
 
-#: The scale of a group without a weight.
-_SCALE_OF_NOTHING = 2.0**-30
 #: Parts of the largest weight at which a clipped scale may end.
 _CLIPS = tuple(1 - step / 20 for step in range(14))
 #: Turns of assigning weights to levels and fitting the scale to them.
@@ -224,7 +223,7 @@ def _mean(values: Tensor, there: Tensor) -> Tensor:
 
 
 def _filled(scale: Tensor) -> Tensor:
-    return torch.where(scale > 0, scale, torch.full_like(scale, _SCALE_OF_NOTHING))
+    return torch.where(scale > 0, scale, torch.full_like(scale, SCALE_OF_NOTHING))
 
 
 def _error(groups: Tensor, levels: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: The scale where there is no weight: small, so that a bias, which is coded in its units, stays exact.
+SCALE_OF_NOTHING = 2.0**-30
+
 
 @dataclass(frozen=True, eq=False)
 class WeightCodes:

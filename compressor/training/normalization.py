@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressor.data.images import Images
 
 #: Images on which statistics are well enough known.
-ENOUGH = 1024
+_ENOUGH = 1024
 _BATCH = 64
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -73,6 +73,18 @@ def shift(module: nn.Module, images: Images, before: Mapping[str, Moments], *, d
         old, was, now = _of(part), before[name], after[name]
         grown = torch.where(was.variance > 0, now.variance / was.variance, 1.0)
         _set(part, Moments(now.mean + (old.mean - was.mean) * grown.sqrt(), old.variance * grown))
+
+
+@contextmanager
+def following(module: nn.Module, images: Images | None, *, seed: int, device: torch.device) -> Iterator[None]:
+    """Statistics follow what is done to the network in this block, as far as images tell, where there are any."""
+    if images is None:
+        yield
+        return
+    few = images.take(_ENOUGH, seed=seed)
+    before = moments(module, few, device=device)
+    yield
+    shift(module, few, before, device=device)
 
 
 def _of(part: _Norm) -> Moments:
