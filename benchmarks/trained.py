@@ -1,6 +1,7 @@
 """The trained networks and images that lie beside the checkout, in ../shared."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -42,11 +43,11 @@ def original(model: str) -> Candidate:
 
 def context(start: Candidate) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
-    teacher = copy.deepcopy(start.module).eval()
+    teacher = replace(start, module=copy.deepcopy(start.module).eval())
     return Context(
         train=training(),
         calibration=training().take(CALIBRATION_IMAGES, seed=0),
-        teachers={"original": lambda: teacher},
+        others={"original": lambda: teacher},
         progress=_tell,
     )
 

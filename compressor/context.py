@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.data.images import Images
+from contract.failures import UnfitModel
 from contract.report import NoticeCode
 from contract.value import Json
 
@@ -77,8 +78,8 @@ class Context:
     train: Images | None = None
     #: The calibration data, or else the training data.
     calibration: Images | None = None
-    #: Networks that can teach, in eval mode on `device`, by `original` or model id; built when called.
-    teachers: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    #: Models beside the one of the step, in eval mode on `device`, by `original` or model id; built when called.
+    others: Mapping[str, Callable[[], Candidate]] = field(default_factory=dict)
     #: Takes the done fraction of this step (0 to 1) and a phase such as `epoch 2 of 3`.
     progress: Callable[[float, str], None] = _silent_progress
     #: Keeps a detail for the step's report.
@@ -88,3 +89,9 @@ class Context:
     #: Milliseconds that a batch takes each of these candidates, measured side by side.
     time: Callable[[Sequence[Candidate]], tuple[float, ...]] = _no_stopwatch
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+
+    def other(self, name: str) -> Candidate:
+        """The model of this name, for the caller to own; raises `UnfitModel` where there is none."""
+        if name not in self.others:
+            raise UnfitModel(f"There is no model {name} beside the one that the job works on.")
+        return self.others[name]()

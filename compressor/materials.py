@@ -1,4 +1,4 @@
-"""What a job works with, read from its inputs: the model, the images, the teachers."""
+"""What a job works with, read from its inputs: the model, the images, the other models."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.data.images import Images
@@ -17,7 +16,8 @@ from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch
 from contract.methods import Role
 
-Teacher = Callable[[], nn.Module]
+#: Reads a model that a step names beside the job's own.
+Other = Callable[[], Candidate]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Materials:
     #: The calibration data, or else the training data.
     calibration: Images | None
     evaluation: Images | None
-    teachers: Mapping[str, Teacher]
+    others: Mapping[str, Other]
 
     def begin(self) -> Candidate:
         """A copy of the original, for the first step to own."""
-        return replace(self.original, module=copy.deepcopy(self.original.module))
+        return _copied(self.original)
 
 
 def read_materials(order: Order) -> Materials:
@@ -48,7 +48,7 @@ def read_materials(order: Order) -> Materials:
         train=images.get(Role.TRAIN),
         calibration=images.get(Role.CALIBRATION) or images.get(Role.TRAIN),
         evaluation=images.get(Role.EVALUATION),
-        teachers=_teachers(inputs.teachers, original, device, order.spec.seed),
+        others=_others(inputs.others, original, device, order.spec.seed),
     )
 
 
@@ -80,15 +80,17 @@ def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candida
     return replace(original, classes=named[0]) if named and not original.classes else original
 
 
-def _teachers(
-    models: Mapping[str, ModelInput], original: Candidate, device: torch.device, seed: int
-) -> dict[str, Teacher]:
-    def another(model: ModelInput) -> Teacher:
-        return lambda: _teaching(read_candidate(model.source, model.weights, seed).module, device)
+def _others(models: Mapping[str, ModelInput], original: Candidate, device: torch.device, seed: int) -> dict[str, Other]:
+    def another(model: ModelInput) -> Other:
+        return lambda: _frozen(read_candidate(model.source, model.weights, seed), device)
 
-    mine = {"original": lambda: _teaching(copy.deepcopy(original.module), device)}
+    mine = {"original": lambda: _frozen(_copied(original), device)}
     return mine | {name: another(model) for name, model in models.items()}
 
 
-def _teaching(module: nn.Module, device: torch.device) -> nn.Module:
-    return module.eval().requires_grad_(False).to(device)
+def _copied(candidate: Candidate) -> Candidate:
+    return replace(candidate, module=copy.deepcopy(candidate.module))
+
+
+def _frozen(candidate: Candidate, device: torch.device) -> Candidate:
+    return replace(candidate, module=candidate.module.eval().requires_grad_(False).to(device))

@@ -43,8 +43,8 @@ class Inputs:
 
     model: ModelInput
     datasets: Mapping[Role, DataInput] = field(default_factory=dict)
-    #: By the name under which a distil step asks for them: a model id, or `uploaded`.
-    teachers: Mapping[str, ModelInput] = field(default_factory=dict)
+    #: Models beside the job's own, by the name under which a step asks for them.
+    others: Mapping[str, ModelInput] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

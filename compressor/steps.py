@@ -156,7 +156,7 @@ class Steps:
             seed=seed,
             train=self.materials.train,
             calibration=self.materials.calibration,
-            teachers=self.materials.teachers,
+            others=self.materials.others,
             progress=self.pace.advance,
             record=underway.record,
             notice=underway.notice,

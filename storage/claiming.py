@@ -60,7 +60,7 @@ def _best(card: WorkerCard) -> Any:
 def _claim(connection: Connection, row: Row[Any], card: WorkerCard) -> Claim:
     spec: JobSpec = row.spec
     model_id = requirements.model_of(spec)
-    teachers = {teacher for _, teacher in requirements.teachers_of(spec)}
+    others = {other for _, other in requirements.others_of(spec)}
     return Claim(
         job_id=row.id,
         tenant=row.tenant,
@@ -70,7 +70,7 @@ def _claim(connection: Connection, row: Row[Any], card: WorkerCard) -> Claim:
         spec_hash=row.spec_hash,
         model=None if model_id is None else _model(connection, model_id),
         datasets={Role(role): _dataset(connection, found) for role, found in spec.data if found is not None},
-        teachers={teacher: _model(connection, teacher) for teacher in sorted(teachers)},
+        others={other: _model(connection, other) for other in sorted(others)},
         deadline=row.deadline_at,
         seconds_left=row.seconds_left,
         resume=_resume(connection, row, code_version=card.version),

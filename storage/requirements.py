@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, Table, select
 
 from contract.failures import NotFound, NotReady
-from contract.methods.distill import Distill
 from contract.model import ContentState
 from contract.spec import JobSpec
 from contract.worker import WorkerCard
 from storage import schema
 
-_TEACHER_PREFIX = "mdl_"
+_MODEL = "mdl_"
 
 
 def needs(spec: JobSpec) -> frozenset[str]:
@@ -36,11 +35,12 @@ def model_of(spec: JobSpec) -> str | None:
     return spec.model if isinstance(spec.model, str) else None
 
 
-def teachers_of(spec: JobSpec) -> Iterator[tuple[int, str]]:
-    """The ids of the models that teach, with the indices of their steps."""
+def others_of(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """JSON pointers into the spec, and the ids of the models that its steps name beside the job's own."""
     for index, step in enumerate(spec.steps):
-        if isinstance(step, Distill) and step.teacher.startswith(_TEACHER_PREFIX):
-            yield index, step.teacher
+        for place, name in step.models.items():
+            if name.startswith(_MODEL):
+                yield f"/steps/{index}{place}", name
 
 
 def inputs(spec: JobSpec) -> Iterator[tuple[str, str]]:
@@ -51,8 +51,7 @@ def inputs(spec: JobSpec) -> Iterator[tuple[str, str]]:
     for role, dataset in spec.data:
         if dataset is not None:
             yield f"/data/{role}", dataset
-    for index, teacher in teachers_of(spec):
-        yield f"/steps/{index}/teacher", teacher
+    yield from others_of(spec)
 
 
 def hold_inputs(connection: Connection, tenant: str, spec: JobSpec) -> frozenset[str]:
@@ -61,7 +60,7 @@ def hold_inputs(connection: Connection, tenant: str, spec: JobSpec) -> frozenset
     Raises `NotFound` or `NotReady` with a pointer to the first that is not there.
     """
     for pointer, resource_id in inputs(spec):
-        table = schema.models if resource_id.startswith(_TEACHER_PREFIX) else schema.datasets
+        table = schema.models if resource_id.startswith(_MODEL) else schema.datasets
         _hold(connection, table, tenant=tenant, resource_id=resource_id, pointer=pointer)
     return frozenset(resource_id for _, resource_id in inputs(spec))
 

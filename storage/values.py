@@ -72,8 +72,8 @@ class Claim:
     #: Null where the spec names an architecture without weights.
     model: Model | None
     datasets: Mapping[Role, Dataset]
-    #: By model id.
-    teachers: Mapping[str, Model]
+    #: Models that steps name beside the job's own, by id.
+    others: Mapping[str, Model]
     #: When the job must have ended, on the database's clock.
     deadline: datetime
     #: The same as a duration from the claim, for a monotonic clock.

@@ -46,8 +46,8 @@ class Assignment(Value):
     spec: JobSpec
     model: StagedModel
     datasets: dict[Role, StagedData]
-    #: By the name under which a distil step asks for them.
-    teachers: dict[str, StagedModel]
+    #: Models beside the job's own, by the name under which a step asks for them.
+    others: dict[str, StagedModel]
     threads: int
     device: str
     #: A checkpoint of an earlier attempt, in the folder `in`.

@@ -161,7 +161,7 @@ def _order(assignment: Assignment, out: Path) -> "Order":
         inputs=Inputs(
             model=_model(assignment.model, staged),
             datasets={role: DataInput(staged / data.file, data.format) for role, data in assignment.datasets.items()},
-            teachers={name: _model(model, staged) for name, model in assignment.teachers.items()},
+            others={name: _model(model, staged) for name, model in assignment.others.items()},
         ),
         out=out,
         scratch=Path("tmp").absolute(),

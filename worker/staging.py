@@ -35,7 +35,7 @@ class Staging:
             spec=claim.spec,
             model=self._start(),
             datasets={role: self._data(dataset) for role, dataset in claim.datasets.items()},
-            teachers={name: self._model(model) for name, model in claim.teachers.items()},
+            others={name: self._model(model) for name, model in claim.others.items()},
             threads=threads_of(card),
             device=_device(claim, card),
             resume=self._checkpoint(),

@@ -19,7 +19,7 @@ from compressor.training.objectives import (
     squared_error,
 )
 from compressor.training.splitting import split_of
-from contract.failures import ClassesMismatch, UnfitModel
+from contract.failures import ClassesMismatch
 from contract.methods.distill import Distill
 
 
@@ -46,9 +46,7 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
 
 
 def _teacher(candidate: Candidate, params: Distill, context: Context) -> nn.Module:
-    if params.teacher not in context.teachers:
-        raise UnfitModel(f"There is no teacher {params.teacher}.")
-    teacher = context.teachers[params.teacher]()
+    teacher = context.other(params.teacher).module
     width = width_of_logits(teacher, candidate.input_shape)
     if width != candidate.num_classes:
         raise ClassesMismatch(f"The teacher tells {width} classes apart, and the student {candidate.num_classes}.")

@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compressor.attention import SelfAttention
+from compressor.models.parts import Part, built
 from contract.failures import InvalidModel
 from contract.value import Value
 
 #: Raised with every change of the vocabulary that older readers would not understand.
-VERSION = 2
+VERSION = 3
 
 ModuleName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -47,6 +48,14 @@ class Remove(Value):
     module: ModuleName
 
 
+class Replace(Value):
+    """Other layers stand in a module's place: one as it is, several one behind the other as `nn.Sequential`."""
+
+    op: Literal["replace"] = "replace"
+    module: ModuleName
+    parts: tuple[Part, ...] = Field(min_length=1, max_length=64)
+
+
 class Unfuse(Value):
     """`nn.MultiheadAttention` becomes `SelfAttention` over the same parameters, which may then have fewer heads."""
 
@@ -54,7 +63,7 @@ class Unfuse(Value):
     module: ModuleName
 
 
-Edit = Annotated[Narrow | Set | Remove | Unfuse, Field(discriminator="op")]
+Edit = Annotated[Narrow | Set | Remove | Replace | Unfuse, Field(discriminator="op")]
 
 #: Attributes that say how many channels a layer has.
 SIZES = (
@@ -134,6 +143,8 @@ def apply_edits(module: nn.Module, edits: Sequence[Edit]) -> None:
                 _set(target, edit)
             case Remove():
                 _replace(module, edit.module, nn.Identity())
+            case Replace():
+                _replace(module, edit.module, _made(target, edit))
             case Unfuse():
                 _replace(module, edit.module, _unfused(target, edit.module))
 
@@ -183,6 +194,14 @@ def _set_bias(target: nn.Module, *, wanted: bool) -> None:
         raise InvalidModel("An edit gives a bias to a module that cannot have one.")
     bias = nn.Parameter(torch.zeros(width, dtype=weight.dtype, device=weight.device)) if wanted else None
     target.register_parameter("bias", bias)
+
+
+def _made(target: nn.Module, edit: Replace) -> nn.Module:
+    """The layers, on the device and in the mode of what they replace."""
+    layers = [built(part) for part in edit.parts]
+    made = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    device = next((tensor.device for tensor in (*target.parameters(), *target.buffers())), None)
+    return made.to(device=device).train(target.training)
 
 
 def _unfused(target: nn.Module, where: str) -> SelfAttention:

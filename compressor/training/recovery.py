@@ -9,7 +9,6 @@ from compressor.training.loop import nothing, train
 from compressor.training.objectives import Objective, answers_of, cross_entropy, distillation, kl_divergence
 from compressor.training.splitting import Split, split_of
 from compressor.training.state import AfterUpdate, Run
-from contract.failures import UnfitModel
 from contract.methods import Recovery
 
 #: What `distill_from_original` means.
@@ -36,9 +35,7 @@ def _objective(recipe: Recovery, context: Context, images: Split) -> Objective:
     labels = partial(cross_entropy, smoothing=recipe.label_smoothing)
     if not recipe.distill_from_original:
         return labels
-    if "original" not in context.teachers:
-        raise UnfitModel("There is no original to learn from.")
-    teacher = channels_last(context.teachers["original"]())
+    teacher = channels_last(context.other("original").module)
     return distillation(
         partial(kl_divergence, temperature=TEMPERATURE),
         answers_of(teacher, images.learn, recipe, context),

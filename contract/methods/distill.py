@@ -1,5 +1,6 @@
 """Distillation: a student learns from a teacher's outputs."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -34,3 +35,8 @@ class Distill(Training):
     student: Literal["current"] | Architecture = Field(
         default="current", description="Who learns: the model as the steps before left it, or a fresh architecture."
     )
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The one that teaches."""
+        return {"/teacher": self.teacher}

@@ -1,5 +1,6 @@
 """What every step's params have in common, and what the API must know of a method without torch."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Literal, Self
 
@@ -126,6 +127,11 @@ class Params(Value):
     def recipe(self) -> Recipe | None:
         """The training that the step does, where it does any."""
         return None
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The models that the step names beside the one it works on, by JSON pointers within the step."""
+        return {}
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -53,8 +53,9 @@ def test_a_student_learns_on_the_device(cuda: torch.device, candidate: Candidate
     # Given a teacher on the device
     teacher = read_candidate(
         ModelSource(architecture=candidate.architecture, format=ModelFormat.SAFETENSORS, preprocessing=INPUT), None, 1
-    ).module.to(cuda)
-    context = Context(device=cuda, train=images, teachers={"original": lambda: teacher})
+    )
+    teacher.module.to(cuda)
+    context = Context(device=cuda, train=images, others={"original": lambda: teacher})
     # When a student learns from it
     student = distill.apply(candidate, Distill(epochs=1, batch_size=16), context)
     # Then it lies on the device, with finite weights

@@ -41,7 +41,7 @@ def test_a_claim_brings_all_that_the_job_reads(house: House) -> None:
     assert (claim.job_id, claim.tenant, claim.spec) == (job.id, TENANT, job.spec)
     assert claim.model == model
     assert claim.datasets == {Role.TRAIN: data, Role.EVALUATION: data}
-    assert claim.teachers == {teacher.id: teacher}
+    assert claim.others == {teacher.id: teacher}
     assert (claim.fence, claim.attempt, claim.resume) == (1, 1, None)
     assert 99 < claim.seconds_left <= 100
     running = house.job(job)

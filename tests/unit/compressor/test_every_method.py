@@ -51,12 +51,12 @@ def candidate_of(module: nn.Module, architecture: Architecture = NETWORK) -> Can
 
 def context_of(original: Candidate, notes: dict[str, Json] | None = None, seed: int = 7) -> Context:
     data = images(48, seed=3)
-    teacher = copy.deepcopy(original.module).eval()
+    teacher = copy.deepcopy(original)
     return Context(
         seed=seed,
         train=data,
         calibration=data,
-        teachers={"original": lambda: teacher},
+        others={"original": lambda: teacher},
         record=(notes if notes is not None else {}).__setitem__,
     )
 

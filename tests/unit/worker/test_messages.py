@@ -63,7 +63,7 @@ def test_an_assignment_keeps_the_params_of_each_step() -> None:
         classes=None,
         weights=None,
     )
-    assignment = Assignment(spec=spec, model=model, datasets={}, teachers={}, threads=1, device="cpu", resume=None)
+    assignment = Assignment(spec=spec, model=model, datasets={}, others={}, threads=1, device="cpu", resume=None)
     # When
     heard = read_order(line(assignment))
     # Then

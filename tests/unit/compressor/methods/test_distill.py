@@ -34,7 +34,7 @@ def candidate(module: nn.Module) -> Candidate:
 
 
 def taught(student: Candidate, params: Distill, teacher: nn.Module, name: str = "original") -> Candidate:
-    return distill.apply(student, params, Context(train=DATA, seed=1, teachers={name: lambda: teacher}))
+    return distill.apply(student, params, Context(train=DATA, seed=1, others={name: lambda: candidate(teacher)}))
 
 
 def distance(student: nn.Module, teacher: nn.Module, data: Images = DATA) -> float:

@@ -40,11 +40,12 @@ RECIPE: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
 
 def context_for(candidate: Candidate, checkpoints: Any = None) -> Context:
     """Noise to learn from, and the network as it is to teach."""
-    data, teacher = images_for(candidate, 48), copy.deepcopy(candidate.module).requires_grad_(False)
+    data, teacher = images_for(candidate, 48), copy.deepcopy(candidate)
+    teacher.module.requires_grad_(False)
     return Context(
         train=data,
         calibration=data,
-        teachers={"original": lambda: teacher},
+        others={"original": lambda: teacher},
         checkpoints=checkpoints or NoCheckpoints(),
     )
 

@@ -310,8 +310,8 @@ def test_an_original_can_teach_by_a_flag() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 20 * F.one_hot((x.mean((2, 3)).argmax(1) + 1) % 4, 4).float()
 
-    contrary = Contrary()
-    context = Context(train=DATA, teachers={"original": lambda: contrary})
+    contrary = replace(candidate(), module=Contrary())
+    context = Context(train=DATA, others={"original": lambda: contrary})
     # When a network learns from it rather than from labels
     recipe = FineTune(epochs=12, batch_size=10, learning_rate=0.01, distill_from_original=True)
     made = fine_tune.apply(candidate(), recipe, context)

@@ -93,8 +93,7 @@ def test_pruned_weights_stay_pruned_while_codes_learn() -> None:
 
 def test_a_teacher_can_teach_codes() -> None:
     # Given a network in two bits and its original
-    teacher = network().module
-    where = Context(train=DATA, calibration=DATA, teachers={"original": lambda: teacher})
+    where = Context(train=DATA, calibration=DATA, others={"original": network})
     # When it learns from the original / Then it still holds what its codes mean
     assert holds_its_codes(distill.apply(coded(bits=2), Distill.model_validate(RECIPE), where))
 
