@@ -28,7 +28,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from modelpress.up import Stack
 
     folder = tmp_path_factory.mktemp("stack")
-    with Stack(Settings(port=0, data_dir=folder, workers=1)) as stack:
+    # Two slots give a job one thread on two cores: other tests run beside it, and two pools slow each other.
+    with Stack(Settings(port=0, data_dir=folder, slots=2)) as stack:
         yield stack.url
 
 

@@ -21,6 +21,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = Settings(
         port=0,
         data_dir=tmp_path_factory.mktemp("stack"),
+        # One thread for a job, since other tests run beside it.
+        slots=2,
         lease_seconds=4,
         heartbeat_seconds=0.5,
         keeper_seconds=0.5,
@@ -78,10 +80,10 @@ def test_a_job_can_be_canceled_in_the_midst(stack: Stack, client: Client, train:
     # When it is canceled, twice
     client.cancel(job.id)
     client.cancel(job.id)
-    # Then it ends canceled, and the process that ran it is gone
+    # Then it ends canceled, and the process that ran it is gone, but not the one that waits in the other slot
     ended = client.wait(job.id)
     assert (ended.state, ended.error) == (JobState.CANCELED, None)
-    assert not any(alive(runner) for runner in runners)
+    assert sum(alive(runner) for runner in runners) == len(runners) - 1
 
 
 def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(stack: Stack, client: Client, train: str) -> None:

@@ -1,6 +1,5 @@
 """What the compressor's tests share: one small network, trained once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,16 @@ from tests.unit.compressor.sample_report import sample_document
 from tests.unit.compressor.small_jobs import trained, write_weights
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small networks run faster on one thread, and sums come out the same."""
-    before = torch.get_num_threads()
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small networks run faster on one thread, what is made once for many tests among them."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_again() -> None:
+    """A job takes as many threads as it is told; the next test finds one."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
