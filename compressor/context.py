@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.data.images import Images
 from contract.failures import UnfitModel
-from contract.report import NoticeCode
+from contract.report import Accuracy, NoticeCode
 from contract.value import Json
 
 
@@ -68,6 +68,10 @@ def _no_stopwatch(candidates: Sequence[Candidate]) -> tuple[float, ...]:
     raise ValueError(f"there is nothing to time {len(candidates)} candidates with")
 
 
+def _no_evaluation(module: nn.Module) -> None:
+    del module
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What one step may use."""
@@ -88,6 +92,8 @@ class Context:
     notice: Callable[[NoticeCode, str], None] = _silent_notice
     #: Milliseconds that a batch takes each of these candidates, measured side by side.
     time: Callable[[Sequence[Candidate]], tuple[float, ...]] = _no_stopwatch
+    #: How often a network is right on the evaluation data; none where there is none.
+    accuracy: Callable[[nn.Module], Accuracy | None] = _no_evaluation
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
 
     def other(self, name: str) -> Candidate:

@@ -82,9 +82,9 @@ def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candida
 
 def _others(models: Mapping[str, ModelInput], original: Candidate, device: torch.device, seed: int) -> dict[str, Other]:
     def another(model: ModelInput) -> Other:
-        return lambda: _frozen(read_candidate(model.source, model.weights, seed), device)
+        return lambda: frozen(read_candidate(model.source, model.weights, seed), device)
 
-    mine = {"original": lambda: _frozen(_copied(original), device)}
+    mine = {"original": lambda: frozen(_copied(original), device)}
     return mine | {name: another(model) for name, model in models.items()}
 
 
@@ -92,5 +92,6 @@ def _copied(candidate: Candidate) -> Candidate:
     return replace(candidate, module=copy.deepcopy(candidate.module))
 
 
-def _frozen(candidate: Candidate, device: torch.device) -> Candidate:
+def frozen(candidate: Candidate, device: torch.device) -> Candidate:
+    """The candidate for others to learn from: in eval mode on the device, with weights that are not trained."""
     return replace(candidate, module=candidate.module.eval().requires_grad_(False).to(device))

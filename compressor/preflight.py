@@ -5,13 +5,12 @@ from contextlib import contextmanager
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.distillation.students import student_of
 from compressor.materials import Materials
 from compressor.method import method, preflight
 from contract.failures import Failure, Fault
 from contract.methods import Params, Stage
 from contract.methods.distill import Distill
-from contract.methods.replace import ReplaceArchitecture
-from contract.model import Architecture
 
 
 @contextmanager
@@ -50,7 +49,6 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
 def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candidate:
     if step.stage is Stage.ARCHITECTURE:
         return method(step.method)(materials.begin(), step, Context())
-    if isinstance(step, Distill) and isinstance(step.student, Architecture):
-        other = ReplaceArchitecture(architecture=step.student)
-        return method(other.method)(materials.begin(), other, Context())
+    if isinstance(step, Distill) and step.student != "current":
+        return student_of(materials.begin(), step, Context(others=materials.others))
     return candidate

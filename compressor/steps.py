@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.checkpoints import (
@@ -20,7 +21,8 @@ from compressor.checkpoints import (
     write_checkpoint,
 )
 from compressor.context import Context, Interrupted, TrainingState
-from compressor.materials import Materials
+from compressor.materials import Materials, Other, frozen
+from compressor.measure.accuracy import accuracy, answers_to
 from compressor.measure.probe import Probe
 from compressor.measure.state import State, measured, step_report
 from compressor.method import method
@@ -30,7 +32,8 @@ from compressor.pace import Pace
 from compressor.preflight import blaming
 from compressor.rescue import rescuing
 from compressor.stopwatch import Stopwatch
-from contract.report import Notice, NoticeCode, StepReport
+from contract.methods.params import step_named
+from contract.report import Accuracy, Notice, NoticeCode, StepReport
 from contract.value import Json
 
 #: The file of a candidate whose bytes are its size.
@@ -156,11 +159,12 @@ class Steps:
             seed=seed,
             train=self.materials.train,
             calibration=self.materials.calibration,
-            others=self.materials.others,
+            others={**self.materials.others, **self._earlier(index)},
             progress=self.pace.advance,
             record=underway.record,
             notice=underway.notice,
             time=self.stopwatch,
+            accuracy=self._accuracy,
             checkpoints=StepCheckpoints(
                 lambda training: self._keep(underway.checkpoint(training)),
                 start=start.training,
@@ -169,12 +173,33 @@ class Steps:
             ),
         )
 
+    def _accuracy(self, module: nn.Module) -> Accuracy | None:
+        labels = self.probe.labels
+        if labels is None:
+            return None
+        return accuracy(answers_to(self.probe.batches(), module, device=self._device), labels)
+
+    def _earlier(self, index: int) -> dict[str, Other]:
+        """The models as earlier steps left them, of those that are named."""
+
+        def left_by(number: int) -> Other:
+            folder = candidate_folder(self.order.scratch, number)
+            return lambda: frozen(files.read(folder), self._device)
+
+        return {f"step_{number}": left_by(number) for number in self._named if number < index}
+
+    @property
+    def _named(self) -> frozenset[int]:
+        """The steps whose models later ones name."""
+        names = (name for step in self.order.spec.steps for name in step.models.values())
+        return frozenset(number for number in map(step_named, names) if number is not None)
+
     def _write(self, index: int, candidate: Candidate) -> Path:
         """Write the step's candidate in the place of the one before it; the file that holds its weights."""
         folder = candidate_folder(self.order.scratch, index)
         folder.mkdir(parents=True)
         files.write(candidate, folder)
-        if index and not self.keep_all:
+        if index and not self.keep_all and index - 1 not in self._named:
             shutil.rmtree(candidate_folder(self.order.scratch, index - 1))
         return folder / WEIGHTS
 

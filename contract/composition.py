@@ -6,7 +6,7 @@ from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
 from contract.methods.aware import QuantizeAware
-from contract.methods.distill import Distill
+from contract.methods.params import step_named
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
@@ -92,14 +92,16 @@ def faults_of_data(options: JobOptions, present: frozenset[Role]) -> Iterator[Fa
 
 
 def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Fault]:
-    """Distillation from a model that has learnt nothing."""
+    """Distillation from a model that has learnt nothing, or that is not there yet."""
     for index, step in enumerate(options.steps):
-        if untrained and isinstance(step, Distill) and step.teacher == "original":
-            yield Fault(
-                pointer=f"/steps/{index}/teacher",
-                code=InvalidSpec.code,
-                detail="The original has no weights, so it cannot teach. Name another model as teacher.",
-            )
+        for place, name in step.models.items():
+            pointer = f"/steps/{index}{place}"
+            if untrained and name == "original":
+                detail = "The original has no weights, so it cannot teach. Name another model as teacher."
+                yield Fault(pointer=pointer, code=InvalidSpec.code, detail=detail)
+            if (earlier := step_named(name)) is not None and earlier >= index:
+                detail = f"{name} is no step before this one, so it cannot teach it. The first step is step_0."
+                yield Fault(pointer=pointer, code=WrongOrder.code, detail=detail)
         if untrained and isinstance(step, QuantizeAware) and step.distill_from_original:
             yield Fault(
                 pointer=f"/steps/{index}/distill_from_original",

@@ -153,9 +153,10 @@ def fault_of_architecture(architecture: Architecture, *, pointer: str) -> Fault 
 
 def _faults_of_teachers(spec: JobSpec) -> Iterator[Fault]:
     for index, step in enumerate(spec.steps):
-        if isinstance(step, Distill) and step.teacher == "uploaded":
-            detail = "An uploaded teacher comes with a multipart job, as the part `teacher` with `teacher` in the spec."
-            yield Fault(pointer=f"/steps/{index}/teacher", code=InvalidParams.code, detail=detail)
+        for place, name in step.models.items():
+            if name == "uploaded":
+                detail = "It comes with a multipart job, as the part `teacher` with `teacher` in the spec."
+                yield Fault(pointer=f"/steps/{index}{place}", code=InvalidParams.code, detail=detail)
 
 
 def _faults_of_workforce(spec: JobSpec, workforce: Workforce) -> Iterator[Fault]:

@@ -98,6 +98,13 @@ def _resolved(spec: InlineJobSpec, ids: Mapping[str, str]) -> JobSpec:
     raw["model"] = ids.get("model", raw["model"])
     raw["data"] |= {name: ids[name] for name in DATASETS if name in ids}
     for step in raw["steps"]:
-        if step.get("teacher") == "uploaded" and "teacher" in ids:
-            step["teacher"] = ids["teacher"]
+        if "teacher" in ids and "teacher" in step:
+            step["teacher"] = _with_id(step["teacher"], ids["teacher"])
     return parse(JobSpec, raw)
+
+
+def _with_id(teacher: str | list[str], uploaded: str) -> str | list[str]:
+    """Whoever teaches, with the id of the model that came with the job."""
+    if isinstance(teacher, str):
+        return uploaded if teacher == "uploaded" else teacher
+    return [uploaded if name == "uploaded" else name for name in teacher]

@@ -24,6 +24,8 @@ class Batch:
     index: Tensor
     #: float32, (N, classes): the shares of the classes, where images were blended.
     soft: Tensor | None = None
+    #: Which changed version of each image it is; 0 where none is changed.
+    view: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Images:
     preprocessing: Preprocessing
     #: In the order of the labels; null where the file names none.
     class_names: tuple[str, ...] | None = None
+    #: How many changed versions of each image there are, one epoch's after the other's; null: new ones in every epoch.
+    views: int | None = None
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -74,12 +78,20 @@ class Images:
         order = (
             torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
         )
-        draws = None if augment == "none" else self._draws(seed or 0, epoch)
+        view = epoch % self.views if self.views else epoch
+        return self._ordered(order, batch_size, seed=seed or 0, view=0 if augment == "none" else view, augment=augment)
+
+    def seen(self, batch_size: int, *, seed: int, view: int, augment: Augment) -> Iterator[Batch]:
+        """One changed version of all images in the dataset's order, as `batches` shows them by the same seed."""
+        return self._ordered(torch.arange(len(self)), batch_size, seed=seed, view=view, augment=augment)
+
+    def _ordered(self, order: Tensor, batch_size: int, *, seed: int, view: int, augment: Augment) -> Iterator[Batch]:
+        draws = None if augment == "none" else self._draws(seed, view)
         for index in torch.split(order, self.batch_sizes(batch_size)):
             pixels = self.pixels[index]
             if draws is not None:
                 pixels = _changed(pixels, draws[index], flip=augment == "crop_flip")
-            yield Batch(self.normalized(pixels), self.labels[index], index)
+            yield Batch(self.normalized(pixels), self.labels[index], index, view=view)
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """The network's input: `(x / 255 - mean) / std` of uint8, anything else as float32."""
@@ -88,9 +100,9 @@ class Images:
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) * 255 for v in (self.preprocessing.mean, self.preprocessing.std))
         return pixels.to(torch.float32).sub_(mean).div_(std)
 
-    def _draws(self, seed: int, epoch: int) -> Tensor:
+    def _draws(self, seed: int, view: int) -> Tensor:
         """(N, 3) numbers in [0, 1) for each image: the shift down, the shift right, the mirror."""
-        return torch.rand(len(self), 3, generator=_generator(seed + 1, epoch))
+        return torch.rand(len(self), 3, generator=_generator(seed + 1, view))
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

@@ -6,7 +6,7 @@ from math import prod
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from compressor.report.style import ACCENT, BEFORE, INK, MUTED, STYLE
 from compressor.report.words import in_short
@@ -23,6 +23,13 @@ from contract.report import (
 
 #: Details of a step that are drawn, and not told in words.
 DRAWN = frozenset({"histogram", "sensitivity", "importance", "quantization"})
+#: What losses are of, by the detail that holds them.
+_CURVES: Mapping[str, str] = {
+    "train_loss": "training",
+    "held_out_loss": "held out",
+    "train_loss_without_teacher": "training without teacher",
+    "held_out_loss_without_teacher": "held out, without teacher",
+}
 #: Layers whose bars bear their names at most, and characters of a name.
 _LABELS, _LONGEST = 48, 28
 #: Layers whose curves bear their names: those that lose most.
@@ -41,6 +48,8 @@ def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, 
         if "histogram" in report.details:
             found = Histogram.model_validate(report.details["histogram"])
             yield f"Weights by magnitude, before and after {step.method}", weights_by_magnitude(found)
+        if len(curves_of(report)) > 0:
+            yield f"Losses in {step.method}, epoch by epoch", losses_by_epoch(curves_of(report))
         if "sensitivity" in report.details:
             curves = Sensitivity.model_validate(report.details["sensitivity"])
             yield "What each layer can lose", loss_by_layer(curves)
@@ -124,6 +133,30 @@ def _note(axes: Axes, text: str, x: float) -> None:
         va="top",
         color=INK,
     )
+
+
+def curves_of(report: StepReport) -> dict[str, list[float]]:
+    """The losses of a training by what they are of, where it had more than one epoch."""
+    found = {name: report.details.get(key) for key, name in _CURVES.items()}
+    curves = {n: [float(x) for x in v if isinstance(x, int | float)] for n, v in found.items() if isinstance(v, list)}
+    return {name: curve for name, curve in curves.items() if len(curve) > 1}
+
+
+def losses_by_epoch(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """One curve for what was trained on, others for what was held out and for the student without a teacher."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            axes.plot(
+                range(1, len(curve) + 1), curve, label=name, marker="o", markersize=3.5,
+                color=BEFORE if "without" in name else ACCENT, linestyle="--" if "held out" in name else "-",
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("mean loss")
+        axes.legend(frameon=False)
+    return figure
 
 
 def loss_by_layer(found: Sensitivity) -> Figure:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -131,7 +132,7 @@ class _Work:
             recipe.batch_size, seed=context.seed, epoch=epoch, augment=recipe.augment
         ):
             x = one.x.to(context.device, memory_format=torch.channels_last)
-            batch = Batch(x, one.y.to(context.device), one.index)
+            batch = replace(one, x=x, y=one.y.to(context.device))
             yield batch if recipe.mix == "none" else mixed(batch, recipe.mix, classes=self._classes)
 
     def _update(self, batch: Batch, iteration: int) -> Tensor:

@@ -2,19 +2,14 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from compressor.context import Context
-from compressor.data.images import Batch, Images
-from contract.methods import Recipe
+from compressor.data.images import Batch
+from compressor.training.answers import Answers
 
 #: From the student's logits (N, classes) and the batch they answer to a scalar.
 Objective = Callable[[Tensor, Batch], Tensor]
-
-#: From a batch to the teacher's logits (N, classes) for it.
-Answers = Callable[[Batch], Tensor]
 
 #: From the student's and the teacher's logits to a scalar.
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -51,31 +46,3 @@ def distillation(distance: Distance, answers: Answers, *, alpha: float, labels: 
         return loss if alpha == 1 else loss + (1 - alpha) * labels(logits, batch)
 
     return objective
-
-
-def answers_of(teacher: nn.Module, images: Images, recipe: Recipe, context: Context) -> Answers:
-    """The teacher's logits: asked for once, or for every batch where the recipe changes the images."""
-    if recipe.augment != "none" or recipe.mix != "none":
-        return live_answers(teacher)
-    context.progress(0.0, "asking the teacher")
-    return cached_answers(teacher, images, batch_size=recipe.batch_size, device=context.device)
-
-
-def cached_answers(teacher: nn.Module, images: Images, *, batch_size: int, device: torch.device) -> Answers:
-    """The teacher's logits for every image, computed once: right as long as the images do not change."""
-    with torch.inference_mode():
-        parts = [teacher(batch.x.to(device)) for batch in images.batches(batch_size)]
-    # A tensor of inference mode may not take part in a later backward pass; its clone may.
-    logits = torch.cat(parts).clone()
-    return lambda batch: logits[batch.index.to(device)]
-
-
-def live_answers(teacher: nn.Module) -> Answers:
-    """The teacher's logits for the batch as the student sees it, computed anew each time."""
-
-    def answers(batch: Batch) -> Tensor:
-        with torch.no_grad():
-            logits: Tensor = teacher(batch.x)
-        return logits
-
-    return answers

@@ -4,9 +4,10 @@ from functools import partial
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.training.answers import answers_of
 from compressor.training.layout import channels_last
 from compressor.training.loop import nothing, train
-from compressor.training.objectives import Objective, answers_of, cross_entropy, distillation, kl_divergence
+from compressor.training.objectives import Objective, cross_entropy, distillation, kl_divergence
 from compressor.training.splitting import Split, split_of
 from compressor.training.state import AfterUpdate, Run
 from contract.methods import Recovery

@@ -1,12 +1,23 @@
 """Distillation: a student learns from a teacher's outputs."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contract.methods.params import Role, Stage, Training
 from contract.model import Architecture
+from contract.value import Value
+
+_MODEL = r"mdl_[0-9A-HJKMNP-TV-Z]{26}"
+TeacherName = Annotated[str, Field(pattern=rf"^(original|uploaded|step_[0-9]{{1,2}}|{_MODEL})$")]
+StudentName = Annotated[str, Field(pattern=rf"^(current|{_MODEL})$")]
+
+
+class Scaled(Value):
+    """The teacher's architecture, smaller and with fresh weights."""
+
+    width: float = Field(gt=0, lt=1, description="The part of its channels that each layer keeps.", examples=[0.5])
 
 
 class Distill(Training):
@@ -27,16 +38,45 @@ class Distill(Training):
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Weight of the teacher's part; 1 - alpha is that of the labels."
     )
-    teacher: str = Field(
+    teacher: TeacherName | Annotated[tuple[TeacherName, ...], Field(min_length=1, max_length=8)] = Field(
         default="original",
-        pattern=r"^(original|uploaded|mdl_[0-9A-HJKMNP-TV-Z]{26})$",
-        description="Who teaches: the model as the job got it, the id of another, or `uploaded` with a multipart job.",
+        description="Who teaches: the model as the job got it, as step N left it (`step_0`), the id of another, or "
+        "`uploaded` with a multipart job. Of several, the mean of the logits is learnt. A teacher sees the images in "
+        "its own size and normalization.",
     )
-    student: Literal["current"] | Architecture = Field(
-        default="current", description="Who learns: the model as the steps before left it, or a fresh architecture."
+    student: StudentName | Scaled | Architecture = Field(
+        default="current",
+        description="Who learns: the model as the steps before left it, the id of another, a fresh architecture, or a "
+        "smaller copy of the first teacher.",
     )
+    views: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="How many changed versions of each image there are; the teacher answers to each once. Null: new "
+        "ones in every epoch, to which the teacher answers every time (Beyer et al. 2022).",
+    )
+
+    compare_without_teacher: bool = Field(
+        default=False,
+        description="Train the same student on labels alone too, by the same recipe, and report both: it takes as long "
+        "again.",
+    )
+
+    @model_validator(mode="after")
+    def _views_are_of_changed_images(self) -> Self:
+        if self.views is not None and (self.augment == "none" or self.mix != "none"):
+            raise ValueError("views counts the versions that augment makes, so augment must be set and mix must not")
+        return self
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of all who teach."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
     @property
     def models(self) -> Mapping[str, str]:
-        """The one that teaches."""
-        return {"/teacher": self.teacher}
+        """Those who teach, and the student where it is a model of its own."""
+        several = {f"/teacher/{index}": name for index, name in enumerate(self.teachers)}
+        taught = {"/student": self.student} if isinstance(self.student, str) and self.student != "current" else {}
+        return ({"/teacher": self.teacher} if isinstance(self.teacher, str) else several) | taught

@@ -139,6 +139,11 @@ class Params(Value):
         return self.needs | ({Role.TRAIN} if self.recipe else frozenset())
 
 
+def step_named(name: str) -> int | None:
+    """Which step left the model that goes by this name, such as `step_0`; none where it is no step's."""
+    return int(name.removeprefix("step_")) if name.startswith("step_") else None
+
+
 #: Globs over module names, as in `layer1.*.conv2`.
 Patterns = tuple[str, ...]
 

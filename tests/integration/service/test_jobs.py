@@ -187,7 +187,10 @@ def test_one_call_brings_everything(api: Api) -> None:
         "model": {"architecture": ARCHITECTURE},
         "teacher": {"architecture": {"name": "resnet34", "options": {"num_classes": 10}}},
         "data": {"train": {"format": "image_folder_zip"}, "evaluation": ready_dataset(api.http)},
-        "steps": [{"method": "distill", "teacher": "uploaded"}],
+        "steps": [
+            {"method": "distill", "teacher": "uploaded"},
+            {"method": "distill", "teacher": ["original", "uploaded"]},
+        ],
     }
     files = {
         "spec": (None, json.dumps(spec), "application/json"),
@@ -203,6 +206,7 @@ def test_one_call_brings_everything(api: Api) -> None:
     assert api.http.get(f"/v1/models/{made['model']}").json()["size_bytes"] == len(safetensors(300_000))
     assert api.http.get(f"/v1/datasets/{made['data']['train']}").json()["state"] == "ready"
     assert made["steps"][0]["teacher"].startswith("mdl_")
+    assert made["steps"][1]["teacher"] == ["original", made["steps"][0]["teacher"]]
 
 
 @pytest.mark.parametrize(

@@ -302,3 +302,16 @@ def test_nothing_is_left_of_a_job_whose_first_step_fails(trained_weights: Path, 
     with pytest.raises(UnfitModel):
         compress(job, NotingDesk(tmp_path))
     assert files_left(job.out) == ()
+
+
+def test_the_model_of_an_earlier_step_can_teach(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a network that has lost nearly all its weights, which learns from itself, and then from the original
+    still = {"epochs": 1, "learning_rate": 1e-9, "objective": "mse", "alpha": 1.0}
+    learning = [Distill.model_validate({"teacher": name, **still}) for name in ("step_0", "original")]
+    desk = NotingDesk(tmp_path)
+    # When the job is done
+    job = spec(PruneWeights(amount=0.95), *learning, outputs=["safetensors"])
+    compress(order(tmp_path, trained_weights, job), desk)
+    # Then it is much nearer to what it was than to the original
+    itself, original = (torch.tensor(report.details["train_loss"]).item() for _, report in desk.succeeded[1:])
+    assert itself < 0.5 * original

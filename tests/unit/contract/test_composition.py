@@ -73,6 +73,16 @@ def test_a_model_without_weights_does_not_teach() -> None:
     assert pointers(distill_from_original=False) == []
 
 
+@pytest.mark.parametrize(("teacher", "is_there"), [("step_0", True), ("step_1", False), ("step_2", False)])
+def test_only_an_earlier_step_can_teach(teacher: str, is_there: bool) -> None:
+    # Given a step that learns from another one's model / When that comes later / Then it is refused where it is named
+    steps = [step("fine_tune"), step("distill", teacher=["original", teacher]), step("fine_tune")]
+    found = faults(JobOptions.model_validate({"steps": steps}), data=frozenset({Role.TRAIN}), untrained=False)
+    assert [(fault.pointer, fault.code) for fault in found] == (
+        [] if is_there else [("/steps/1/teacher/1", "wrong_order")]
+    )
+
+
 def test_another_architecture_comes_first() -> None:
     # Given a step / When another network takes the model's place behind it / Then it is refused
     other = step("replace_architecture", architecture={"name": "mobilenet_v2"})

@@ -60,3 +60,13 @@ def test_equal_specs_have_equal_fingerprints() -> None:
     # Given specs, when their fingerprints are compared, then they are equal where the specs are
     assert requirements.fingerprint(_spec(seed=1)) == requirements.fingerprint(_spec(seed=1))
     assert requirements.fingerprint(_spec(seed=1)) != requirements.fingerprint(_spec(seed=2))
+
+
+def test_all_who_teach_and_learn_are_inputs() -> None:
+    # Given a spec in which several teach, and another model learns
+    step = {"method": "distill", "teacher": ["original", TEACHER], "student": DATA.replace("dat_", "mdl_")}
+    # When its inputs are listed / Then those that are uploaded are there
+    assert list(requirements.inputs(_spec(steps=[{"method": "cast"}, step]))) == [
+        ("/steps/1/teacher/1", TEACHER),
+        ("/steps/1/student", DATA.replace("dat_", "mdl_")),
+    ]

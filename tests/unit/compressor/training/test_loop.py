@@ -316,6 +316,6 @@ def test_an_original_can_teach_by_a_flag() -> None:
     recipe = FineTune(epochs=12, batch_size=10, learning_rate=0.01, distill_from_original=True)
     made = fine_tune.apply(candidate(), recipe, context)
     # Then it says what the original says, and not what the labels say
-    said, told = answers(made.module, DATA).argmax(1), answers(contrary, DATA).argmax(1)
+    said, told = answers(made.module, DATA).argmax(1), answers(contrary.module, DATA).argmax(1)
     assert float((said == told).float().mean()) > 0.7
     assert float((said == DATA.labels).float().mean()) < 0.3

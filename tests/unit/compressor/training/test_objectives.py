@@ -1,23 +1,18 @@
 """The losses are those of the papers, written out here as sums."""
 
-from collections.abc import Callable
 from math import exp, log
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from compressor.data.images import Batch
 from compressor.training.objectives import (
     Distance,
-    cached_answers,
     cross_entropy,
     distillation,
     kl_divergence,
-    live_answers,
     squared_error,
 )
-from tests.unit.compressor.small_jobs import images
 
 STUDENT = [[2.0, -1.0, 0.5], [0.0, 0.25, -3.0]]
 TEACHER = [[1.0, 1.5, -2.0], [-0.5, 4.0, 0.0]]
@@ -74,32 +69,6 @@ def test_alpha_weighs_the_teacher_against_the_labels(alpha: float) -> None:
     assert float(objective(torch.tensor(STUDENT), batch())) == pytest.approx(expected, abs=1e-6)
 
 
-class Counting(nn.Module):
-    """Answers with channel means, and counts the images it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.asked += len(x)
-        return x.mean((2, 3))
-
-
-def test_cached_answers_are_those_given_live_and_are_asked_for_once() -> None:
-    # Given a teacher, and images that come in another order each epoch
-    teacher, data = Counting(), images(20, seed=0)
-    cached = cached_answers(teacher, data, batch_size=8, device=torch.device("cpu"))
-    assert teacher.asked == 20
-    # When it is asked for two epochs
-    batches = [one for epoch in range(2) for one in data.batches(6, seed=1, epoch=epoch)]
-    answers = [cached(one) for one in batches]
-    # Then nobody runs it again, and the answers are its own
-    assert teacher.asked == 20
-    live = live_answers(teacher)
-    assert all(torch.allclose(answer, live(one), atol=1e-6) for answer, one in zip(answers, batches, strict=True))
-
-
 @pytest.mark.parametrize("distance", [squared_error, lambda s, t: kl_divergence(s, t, temperature=2.0)])
 def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(distance: Distance) -> None:
     # Given equal logits / When they are compared
@@ -110,17 +79,3 @@ def test_a_student_that_answers_as_its_teacher_has_nothing_to_learn(distance: Di
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert logits.grad is not None
     assert logits.grad.abs().max() < 1e-6
-
-
-@pytest.mark.parametrize(
-    "answers", [live_answers, lambda t: cached_answers(t, images(4, seed=0), batch_size=4, device=torch.device("cpu"))]
-)
-def test_no_gradient_reaches_the_teacher(answers: Callable[[nn.Module], Callable[[Batch], Tensor]]) -> None:
-    # Given a teacher that could be trained / When it answers
-    teacher = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
-    told = answers(teacher)(next(images(4, seed=0).batches(4)))
-    # Then its answers are constants, which may take part in a student's loss
-    student = torch.zeros(4, 4, requires_grad=True)
-    squared_error(student, told).backward()
-    assert not told.requires_grad
-    assert all(parameter.grad is None for parameter in teacher.parameters())

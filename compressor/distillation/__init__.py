@@ -1,0 +1,1 @@
+"""Distillation: who teaches, who learns, and what of the teacher is learnt."""

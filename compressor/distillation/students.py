@@ -1,0 +1,61 @@
+"""Who learns: the model as it is, a fresh architecture, another model, or a smaller copy of the teacher."""
+
+from dataclasses import replace
+
+import torch
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.models.architectures import width_of_logits
+from compressor.models.edits import edits_between
+from compressor.models.replacement import replacement
+from compressor.pruning.channels import Pruning, Target, narrow
+from contract.failures import ClassesMismatch
+from contract.methods.distill import Distill, Scaled
+from contract.methods.prune import PruneChannels
+from contract.model import Architecture
+
+
+def student_of(candidate: Candidate, params: Distill, context: Context) -> Candidate:
+    """The student, for the caller to train; it takes the candidate's inputs and tells its classes apart.
+
+    Raises what `replacement` raises, `ClassesMismatch` where another model has other classes, and
+    `InvalidArchitecture` where it does not take such inputs.
+    """
+    match params.student:
+        case Architecture() as architecture:
+            return replacement(candidate, architecture, seed=context.seed)
+        case Scaled() as scale:
+            return _scaled(candidate, context.other(params.teachers[0]), scale, seed=context.seed)
+        case "current":
+            return candidate
+        case name:
+            return _another(candidate, context.other(name))
+
+
+def _another(candidate: Candidate, other: Candidate) -> Candidate:
+    """The other model, in the candidate's place."""
+    width = width_of_logits(other.module, candidate.input_shape)
+    if width != candidate.num_classes:
+        raise ClassesMismatch(f"The student tells {width} classes apart, and the model {candidate.num_classes}.")
+    other.module.requires_grad_(True)
+    return replace(other, preprocessing=candidate.preprocessing, classes=candidate.classes)
+
+
+def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: int) -> Candidate:
+    """The teacher's architecture with fresh weights and a part of its channels."""
+    fresh = replacement(candidate, _headless(teacher.architecture), seed=seed)
+    pruning = Pruning(
+        params=PruneChannels(ratio=1 - scale.width),
+        example=torch.zeros(1, *fresh.input_shape),
+        target=Target(None, 1 - scale.width),
+        seed=seed,
+    )
+    narrowed = narrow(fresh.module, pruning).module
+    return replace(fresh, module=narrowed, edits=edits_between(fresh.module, narrowed))
+
+
+def _headless(architecture: Architecture) -> Architecture:
+    """The architecture for any number of classes."""
+    options = {name: value for name, value in architecture.options.items() if name != "num_classes"}
+    return architecture.model_copy(update={"options": options})

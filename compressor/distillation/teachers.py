@@ -1,0 +1,83 @@
+"""Who teaches: one model or several, each shown the images as it is used to them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.context import Context
+from compressor.data.images import Images
+from compressor.models.architectures import width_of_logits
+from compressor.quantization.simulate import simulated
+from compressor.training.layout import channels_last
+from contract.failures import ClassesMismatch
+from contract.model import Preprocessing
+
+
+def teacher_of(names: Sequence[str], images: Images, context: Context, *, classes: int) -> nn.Module:
+    """One network that answers to the student's images with a row of logits for each.
+
+    Raises `UnfitModel` where a name has no model, and `ClassesMismatch` where one tells other classes apart.
+    """
+    found = [_teacher(name, images, context, classes) for name in names]
+    return found[0] if len(found) == 1 else Ensemble(found)
+
+
+def _teacher(name: str, images: Images, context: Context, classes: int) -> nn.Module:
+    candidate = context.other(name)
+    module = channels_last(simulated(candidate).eval())
+    width = width_of_logits(module, candidate.input_shape)
+    if width != classes:
+        raise ClassesMismatch(f"The teacher {name} tells {width} classes apart, and the student {classes}.")
+    shown, used_to = images.preprocessing, candidate.preprocessing
+    if images.pixels.dtype != torch.uint8:
+        # Float inputs are taken as they are: nobody knows how they were normalized.
+        shown, used_to = (p.model_copy(update={"mean": (0.0,), "std": (1.0,)}) for p in (shown, used_to))
+    return module if shown == used_to else Accustomed(module, shown, used_to)
+
+
+class Accustomed(nn.Module):
+    """A network that is shown images of another size, other channels or another normalization than its own."""
+
+    def __init__(self, network: nn.Module, shown: Preprocessing, used_to: Preprocessing) -> None:
+        super().__init__()
+        self.network, self._used_to, self._shown = network, used_to, shown
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits for images (N, C, H, W) as the student sees them, resized bilinearly."""
+        pixels = x * _column(self._shown.std, x) + _column(self._shown.mean, x)
+        pixels = _in_colours(pixels, self._used_to.channels)
+        if pixels.shape[-2:] != self._used_to.size:
+            pixels = F.interpolate(pixels, self._used_to.size, mode="bilinear", antialias=True)
+        own = (pixels - _column(self._used_to.mean, x)) / _column(self._used_to.std, x)
+        logits: Tensor = self.network(own.contiguous(memory_format=torch.channels_last))
+        return logits
+
+
+def _column(values: Sequence[float], x: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+
+
+def _in_colours(pixels: Tensor, channels: str) -> Tensor:
+    """One channel for gray, by the weights of ITU-R BT.601 as Pillow takes them; three for colours."""
+    if channels == "gray" and pixels.shape[1] == 3:
+        return (pixels * _column((0.299, 0.587, 0.114), pixels)).sum(1, keepdim=True)
+    return pixels.expand(-1, 3, -1, -1) if channels == "rgb" and pixels.shape[1] == 1 else pixels
+
+
+class Ensemble(nn.Module):
+    """Several teachers that speak with one voice: the mean of their logits.
+
+    At any temperature that is the geometric mean of their distributions (Hinton et al. 2015, section 2).
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.teachers = nn.ModuleList(teachers)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits for images (N, C, H, W)."""
+        return torch.stack([teacher(x) for teacher in self.teachers]).mean(0)

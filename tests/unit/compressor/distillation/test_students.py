@@ -1,0 +1,61 @@
+"""Who can learn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.distillation.students import student_of
+from compressor.measure.counting import count_macs, count_parameters
+from compressor.models import files
+from compressor.models.architectures import build
+from contract.failures import ClassesMismatch
+from contract.methods.distill import Distill, Scaled
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, trained_candidate
+
+NAME = "mdl_" + "0" * 26
+
+
+def other(classes: int = 4) -> Candidate:
+    """Another model, as the context hands it out."""
+    architecture = NETWORK.model_copy(update={"options": {"num_classes": classes}})
+    module = build(architecture, seed=5).eval().requires_grad_(False)
+    return Candidate(module=module, architecture=architecture, preprocessing=PREPROCESSING, num_classes=classes)
+
+
+def student(params: Distill, seed: int = 1) -> Candidate:
+    others = {"original": trained_candidate, NAME: other}
+    return student_of(trained_candidate(), params, Context(seed=seed, others=others))
+
+
+def test_another_model_can_learn() -> None:
+    # Given the id of another model / When it is to learn / Then it is that model, and it can be trained
+    found = student(Distill(student=NAME))
+    assert torch.equal(found.module.get_parameter("fc.weight"), other().module.get_parameter("fc.weight"))
+    assert all(parameter.requires_grad for parameter in found.module.parameters())
+
+
+def test_another_model_of_other_classes_cannot() -> None:
+    # Given a model of seven classes / When it is to learn from one of four / Then it is refused
+    context = Context(others={NAME: lambda: other(classes=7)})
+    with pytest.raises(ClassesMismatch, match="7 classes"):
+        student_of(trained_candidate(), Distill(student=NAME), context)
+
+
+def test_a_scaled_copy_has_a_part_of_the_channels_and_is_fresh(tmp_path: Path) -> None:
+    # Given a teacher / When a copy of half its width is to learn from it
+    teacher, made = trained_candidate(), student(Distill(student=Scaled(width=0.5)))
+    # Then it has about a quarter of the parameters and MACs, and nothing of the teacher's weights
+    shape = teacher.input_shape
+    assert 0.2 < count_parameters(made.module) / count_parameters(teacher.module) < 0.4
+    assert 0.2 < count_macs(made.module, shape).total / count_macs(teacher.module, shape).total < 0.4
+    assert not torch.equal(made.module.get_parameter("fc.bias"), teacher.module.get_parameter("fc.bias"))
+    # And it is another one by another seed, and rebuilt from its files
+    again, differently = (student(Distill(student=Scaled(width=0.5)), seed=seed) for seed in (1, 2))
+    weight = made.module.get_parameter("fc.weight")
+    assert torch.equal(weight, again.module.get_parameter("fc.weight"))
+    assert not torch.equal(weight, differently.module.get_parameter("fc.weight"))
+    files.write(made, tmp_path)
+    assert torch.equal(files.read(tmp_path).module.get_parameter("fc.weight"), weight)
