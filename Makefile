@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench bench-pruning bench-quantization coverage upgrade clean
+.PHONY: help install demo serve test test-fast lint format generate generate-architectures bench bench-pruning bench-quantization bench-distillation coverage upgrade clean
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -47,6 +47,9 @@ bench-pruning: install ## Prune trained networks beside the references and write
 
 bench-quantization: install ## Quantize trained networks beside the reference and write benchmarks/QUANTIZATION.md (needs ../shared)
 	@$(BIN)/python -m benchmarks.quantization $(ROWS)
+
+bench-distillation: install ## Teach a small network beside the reference and write benchmarks/DISTILLATION.md (needs ../shared)
+	@$(BIN)/python -m benchmarks.distillation $(ROWS)
 
 coverage: install ## Prune and quantize every torchvision architecture and write docs/coverage.md (hours)
 	@$(BIN)/python -m benchmarks.coverage

@@ -85,7 +85,10 @@ class Page:
     name: str
     #: Markdown before the table; `{made}` stands for when and on what.
     head: str
+    #: All of them, in order.
     rows: Mapping[str, Row]
+    #: Rows that are done only where they are named.
+    on_request: frozenset[str] = frozenset()
 
     @property
     def path(self) -> Path:
@@ -153,7 +156,7 @@ class Page:
             parser.error(f"there are no networks and images at {SHARED}")
         ANSWERS.mkdir(exist_ok=True)
         found = self.kept()
-        for name in names or [name for name in self.rows if name not in found]:
+        for name in names or [name for name in self.rows if name not in found and name not in self.on_request]:
             found[name] = self.measured(name)
             self.keep(found)
             print("\r" + found[name].line())

@@ -41,10 +41,11 @@ def original(model: str) -> Candidate:
     return read_candidate(source, SHARED / "models" / f"{MODELS[model]}.safetensors", 0)
 
 
-def context(start: Candidate) -> Context:
+def context(start: Candidate, *, seed: int = 0) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
     teacher = replace(start, module=copy.deepcopy(start.module).eval())
     return Context(
+        seed=seed,
         train=training(),
         calibration=training().take(CALIBRATION_IMAGES, seed=0),
         others={"original": lambda: teacher},

@@ -8,8 +8,8 @@ from compressor.context import Context
 from compressor.distillation.students import student_of
 from compressor.materials import Materials
 from compressor.method import method, preflight
-from contract.failures import Failure, Fault
-from contract.methods import Params, Stage
+from contract.failures import Failure, Fault, MissingData
+from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
 
 
@@ -40,10 +40,21 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
     candidate = materials.original
     for index, step in enumerate(steps):
         with blaming(index):
+            _check_labels(step, materials)
             check = preflight(step.method)
             if check is not None:
                 check(candidate, step)
             candidate = _replaced(candidate, step, materials)
+
+
+def _check_labels(step: Params, materials: Materials) -> None:
+    """Raise `MissingData` where the step reads labels of images that have none."""
+    images = {Role.TRAIN: materials.train, Role.CALIBRATION: materials.calibration}
+    for role in sorted(step.labelled):
+        found = images[role]
+        if found is not None and not found.labelled:
+            way = " With alpha 1 it learns from the teacher alone." if isinstance(step, Distill) else ""
+            raise MissingData(f"{step.method} reads labels, and the images of data.{role} have none.{way}")
 
 
 def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candidate:

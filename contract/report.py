@@ -183,6 +183,7 @@ NoticeCode = Literal[
     "empty_channels",
     "other_target",
     "layers_left_alone",
+    "larger_than_teacher",
     "low_bit_is_storage_only",
     "values_became_zero",
 ]

@@ -21,6 +21,7 @@ class Member:
     """One image file of an archive."""
 
     info: zipfile.ZipInfo
+    #: Of its class; empty where no image of the archive has one.
     folder: str
 
 
@@ -42,7 +43,7 @@ def members(archive: zipfile.ZipFile) -> list[Member]:
     _check_together(entries)
     found = list(_images(entries))
     if not found:
-        raise InvalidDataset("The archive holds no class folders with images in them.")
+        raise InvalidDataset("The archive holds no images that can be read.")
     return sorted(found, key=lambda member: member.info.filename)
 
 
@@ -77,6 +78,9 @@ def _check_together(entries: list[zipfile.ZipInfo]) -> None:
 def _images(entries: list[zipfile.ZipInfo]) -> Iterator[Member]:
     paths = {entry.filename: PurePosixPath(entry.filename) for entry in entries}
     wanted = [entry for entry in entries if not _bystander(paths[entry.filename])]
+    if all(len(paths[entry.filename].parts) == 1 for entry in wanted):
+        yield from (Member(entry, "") for entry in wanted)
+        return
     depth = _depth([paths[entry.filename] for entry in wanted])
     for entry in wanted:
         parts = paths[entry.filename].parts

@@ -18,23 +18,27 @@ MAX_ARRAY, MAX_RATIO = 32 * 1024**3, 1000
 def read_arrays(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """`x` as uint8 (N, H, W) or (N, H, W, 3), or as float32 (N, C, H, W) of the network's input shape; `y` as int64.
 
+    A file without `y` gives labels of -1.
+
     Raises `InvalidDataset`, `PickleNotAllowed`, `DatasetTooLarge`, `ArchiveBomb` or `ClassesMismatch`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            x, y = (_member(archive, name) for name in ("x", "y"))
+            x, y = _member(archive, "x"), _member(archive, "y")
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError, SyntaxError) as error:
         raise InvalidDataset("The dataset is no npz file that can be read.") from error
-    labels = _labels(y)
+    if x is None:
+        raise InvalidDataset("The npz file has no array x.")
+    labels = np.full(len(x), -1) if y is None else _labels(y)
     if len(x) != len(labels) or not len(x):
         raise InvalidDataset(f"x has {len(x)} entries and y has {len(labels)}; both need the same, and one at least.")
     return _pictures(x, preprocessing), labels
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any] | None:
     entry = next((e for e in archive.infolist() if e.filename in (name, f"{name}.npy")), None)
     if entry is None:
-        raise InvalidDataset(f"The npz file has no array {name}.")
+        return None
     if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
         raise ArchiveBomb(f"The array {name} unpacks from {entry.compress_size} to {entry.file_size} bytes.")
     with archive.open(entry) as file:

@@ -38,7 +38,7 @@ class Images:
 
     #: uint8 (N, channels, height, width), still to be normalized; or float32, taken as it is.
     pixels: Tensor
-    #: int64, (N,).
+    #: int64, (N,); -1 throughout where nobody has told the classes.
     labels: Tensor
     preprocessing: Preprocessing
     #: In the order of the labels; null where the file names none.
@@ -49,6 +49,11 @@ class Images:
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anybody has told the images' classes."""
+        return bool((self.labels >= 0).all())
 
     @property
     def num_classes(self) -> int:

@@ -28,6 +28,8 @@ def read_images(
 ) -> Images:
     """The file's images, resized for the network, with labels in the order of `classes` where these are known.
 
+    A zip of images that lie in no folder, and an npz file without `y`, have no labels.
+
     EXIF orientation is not honoured, as training code does not. Raises `UnsafeArchive`, `ArchiveBomb`,
     `InvalidImage`, `InvalidDataset`, `DatasetTooLarge`, `SingleClass`, `ClassesMismatch` or `PickleNotAllowed`.
     """
@@ -35,7 +37,7 @@ def read_images(
         images = _from_arrays(path, preprocessing, classes)
     else:
         images = _from_folders(path, preprocessing, classes)
-    if int(images.labels.min()) == int(images.labels.max()):
+    if images.labelled and int(images.labels.min()) == int(images.labels.max()):
         raise SingleClass
     return images
 
@@ -43,12 +45,16 @@ def read_images(
 def _from_folders(path: Path, preprocessing: Preprocessing, classes: tuple[str, ...] | None) -> Images:
     with open_archive(path) as archive:
         files = members(archive)
-        folders = sorted({member.folder for member in files})
-        if len(folders) < 2:
-            raise SingleClass(f"The archive has the one class folder {folders[0]!r} only.")
-        names = _matched(folders, classes)
+        folders = sorted({member.folder for member in files if member.folder})
+        if len(folders) == 1:
+            raise SingleClass(
+                f"The archive has the one class folder {folders[0]!r} only. Images without labels lie in no folder."
+            )
+        names = _matched(folders, classes) if folders else None
         _check_room(len(files), preprocessing)
         pixels = _decoded(archive, files, preprocessing)
+    if names is None:
+        return Images(pixels, torch.full((len(files),), -1), preprocessing, classes)
     number = {name: index for index, name in enumerate(names)}
     labels = torch.tensor([number[member.folder] for member in files])
     return Images(pixels, labels, preprocessing, names)

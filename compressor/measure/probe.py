@@ -44,7 +44,7 @@ class Probe:
 def probe(evaluation: Images | None, stand_in: Images | None, *, input_shape: tuple[int, int, int], seed: int) -> Probe:
     """The evaluation images, or else some others, or else noise of the spread that normalized images have."""
     if evaluation is not None:
-        return Probe(images=evaluation, labels=evaluation.labels)
+        return Probe(images=evaluation, labels=evaluation.labels if evaluation.labelled else None)
     if stand_in is not None:
         return Probe(images=stand_in.take(_STAND_INS, seed=seed))
     generator = torch.Generator().manual_seed(seed % 2**63)

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
+from torch import nn
+
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.comparison import compared, tell_accuracy
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teacher_of
+from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
 from compressor.training.answers import answers_of
 from compressor.training.loop import train
@@ -29,6 +32,7 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     images = replace(split, learn=replace(split.learn, views=params.views))
     teacher = teacher_of(params.teachers, images.learn, context, classes=candidate.num_classes)
     student = student_of(candidate, params, context)
+    _warn_of_size(student, teacher, context)
     labels = partial(cross_entropy, smoothing=params.label_smoothing)
     tell_accuracy(context, "of_teacher", teacher)
     tell_accuracy(context, "before", student.module)
@@ -40,6 +44,15 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     made = train(student, params, context, objective=objective, images=images).coded(student)
     tell_accuracy(context, "after", made.module)
     return made
+
+
+def _warn_of_size(student: Candidate, teacher: nn.Module, context: Context) -> None:
+    larger, smaller = count_parameters(student.module), count_parameters(teacher)
+    if larger > smaller:
+        context.notice(
+            "larger_than_teacher",
+            f"The student has {larger:,} parameters and its teacher {smaller:,}: what is delivered is the larger one.",
+        )
 
 
 def _distance(params: Distill) -> Distance:

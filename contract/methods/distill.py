@@ -36,7 +36,10 @@ class Distill(Training):
         default=4.0, gt=0, le=100, description="Divides the logits in kl; its square scales the loss (Hinton 2015)."
     )
     alpha: float = Field(
-        default=0.9, ge=0, le=1, description="Weight of the teacher's part; 1 - alpha is that of the labels."
+        default=0.9,
+        ge=0,
+        le=1,
+        description="Weight of the teacher's part; 1 - alpha is that of the labels. With 1 the images need none.",
     )
     teacher: TeacherName | Annotated[tuple[TeacherName, ...], Field(min_length=1, max_length=8)] = Field(
         default="original",
@@ -73,6 +76,12 @@ class Distill(Training):
     def teachers(self) -> tuple[str, ...]:
         """The names of all who teach."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+    @property
+    def labelled(self) -> frozenset[Role]:
+        """None where everything is learnt from the teacher."""
+        reads = self.alpha < 1 or self.compare_without_teacher or self.held_out > 0 or self.mix != "none"
+        return frozenset({Role.TRAIN} if reads else ())
 
     @property
     def models(self) -> Mapping[str, str]:

@@ -134,6 +134,11 @@ class Params(Value):
         return {}
 
     @property
+    def labelled(self) -> frozenset[Role]:
+        """The datasets whose labels the step reads."""
+        return frozenset({Role.TRAIN} if self.recipe else ())
+
+    @property
     def roles(self) -> frozenset[Role]:
         """Datasets without which the step cannot work as it is asked for."""
         return self.needs | ({Role.TRAIN} if self.recipe else frozenset())

@@ -110,6 +110,11 @@ class PruneWeights(Params):
         return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _LOOKING else frozenset())
 
     @property
+    def labelled(self) -> frozenset[Role]:
+        """Those of the training, and those from which gradients are taken."""
+        return super().labelled | (frozenset({Role.CALIBRATION}) if self.importance == "gradient" else frozenset())
+
+    @property
     def n_of_m(self) -> tuple[int, int] | None:
         """N and M of a pattern such as 2:4."""
         found = _N_OF_M.fullmatch(self.pattern)
@@ -235,6 +240,12 @@ class PruneChannels(Params):
     def roles(self) -> frozenset[Role]:
         """Training data for rounds, calibration data for importances that look at images."""
         return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _SHOWN else frozenset())
+
+    @property
+    def labelled(self) -> frozenset[Role]:
+        """Those of the training, and those from which gradients are taken."""
+        graded = self.importance in ("taylor", "hessian")
+        return super().labelled | (frozenset({Role.CALIBRATION}) if graded else frozenset())
 
     @model_validator(mode="before")
     @classmethod

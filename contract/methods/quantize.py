@@ -83,3 +83,8 @@ class QuantizeStatic(Params):
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")
+
+    @property
+    def labelled(self) -> frozenset[Role]:
+        """Those by which a drop is measured."""
+        return frozenset({Role.CALIBRATION} if self.max_drop is not None else ())

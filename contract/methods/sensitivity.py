@@ -30,3 +30,8 @@ class AnalyzeSensitivity(Params):
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are answered at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to try.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules to leave out.")
+
+    @property
+    def labelled(self) -> frozenset[Role]:
+        """Those from which gradients are taken."""
+        return frozenset({Role.CALIBRATION} if self.importance == "gradient" else ())

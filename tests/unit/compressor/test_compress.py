@@ -3,6 +3,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -14,12 +15,12 @@ from compressor.measure.accuracy import accuracy, answers
 from compressor.measure.counting import zeros
 from compressor.models import files
 from compressor.models.architectures import build
-from compressor.order import Outcome
+from compressor.order import Order, Outcome
 from compressor.report.document import ReportDocument
 from compressor.steps import step_seed
 from contract.artifact import ArtifactFormat
-from contract.failures import ClassesMismatch, ConstraintUnmet, NoLayerMatches, UnfitModel
-from contract.methods import Role
+from contract.failures import ClassesMismatch, ConstraintUnmet, MissingData, NoLayerMatches, UnfitModel
+from contract.methods import Params, Role
 from contract.methods.distill import Distill
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
@@ -315,3 +316,45 @@ def test_the_model_of_an_earlier_step_can_teach(trained_weights: Path, tmp_path:
     # Then it is much nearer to what it was than to the original
     itself, original = (torch.tensor(report.details["train_loss"]).item() for _, report in desk.succeeded[1:])
     assert itself < 0.5 * original
+
+
+def unlabelled(job: Order) -> Order:
+    """The same order, over images of which nobody has told the classes."""
+    for data in job.inputs.datasets.values():
+        np.savez(data.path, x=np.load(data.path)["x"])
+    return job
+
+
+def test_a_student_learns_from_a_teacher_alone(trained_weights: Path, tmp_path: Path) -> None:
+    # Given images without labels / When a pruned network learns on them what the original says
+    steps = (PruneWeights(amount=0.9), Distill(epochs=3, learning_rate=3e-3, batch_size=24, alpha=1.0))
+    job = unlabelled(order(tmp_path, trained_weights, spec(*steps, outputs=["safetensors"])))
+    desk = NotingDesk(tmp_path)
+    outcome = compress(job, desk)
+    # Then it comes nearer to the original, and the job says that nobody knows how often it is right
+    pruned, taught = (report.fidelity for _, report in desk.succeeded)
+    assert pruned is not None
+    assert taught is not None
+    assert taught.top1_agreement > pruned.top1_agreement
+    assert outcome.result.report.compressed.accuracy is None
+    assert "accuracy_not_measured" in {warning.code for warning in outcome.result.warnings}
+
+
+@pytest.mark.parametrize(
+    ("step", "role"),
+    [
+        (FineTune(epochs=1), "train"),
+        (Distill(alpha=0.5), "train"),
+        (PruneWeights(amount=0.5, importance="gradient"), "calibration"),
+        (PruneChannels(ratio=0.5, importance="taylor"), "calibration"),
+        (QuantizeStatic(max_drop=0.01), "calibration"),
+    ],
+    ids=lambda value: getattr(value, "method", value),
+)
+def test_what_reads_labels_is_refused_where_there_are_none(
+    step: Params, role: str, trained_weights: Path, tmp_path: Path
+) -> None:
+    # Given images without labels / When a step would read some / Then the job ends before its first step, and says so
+    job = unlabelled(order(tmp_path, trained_weights, spec(step)))
+    with pytest.raises(MissingData, match=rf"data\.{role} have none"):
+        compress(job, NotingDesk(tmp_path))

@@ -63,6 +63,21 @@ def test_class_folders_are_matched_by_name_or_by_order(tmp_path: Path) -> None:
     assert matched.labels.tolist() == [2, 2, 0]
 
 
+def test_images_in_no_folder_have_no_labels(tmp_path: Path) -> None:
+    # Given images at the top of an archive / When they are read / Then they are there, and nobody knows their classes
+    path = zipped(tmp_path / "d.zip", {"2.png": png(20), "1.png": png(10), "README.md": b"x"})
+    found = folders(path, classes=("cat", "dog"))
+    assert found.pixels[:, 0, 0, 0].tolist() == [10, 20]
+    assert not found.labelled
+
+
+def test_arrays_alone_have_no_labels(tmp_path: Path) -> None:
+    # Given an npz file with nothing but images / When it is read / Then they have no labels
+    np.savez(tmp_path / "d.npz", x=np.full((4, 8, 8, 3), 128, dtype=np.uint8))
+    found = arrays(tmp_path / "d.npz")
+    assert (len(found), found.labelled) == (4, False)
+
+
 @pytest.mark.parametrize("extra", ["__MACOSX/cat/._1.png", "cat/.DS_Store", "README.md", "cat/Thumbs.db", "notes.txt"])
 def test_bystanders_are_ignored(tmp_path: Path, extra: str) -> None:
     # Given an archive with what systems leave in it / When it is read / Then the images alone count
@@ -187,7 +202,7 @@ X, Y = np.zeros((4, 3, 8, 8), dtype=np.float32), np.array([0, 1, 0, 1])
 @pytest.mark.parametrize(
     ("said", "failure"),
     [
-        ({"x": X}, InvalidDataset),
+        ({"y": Y}, InvalidDataset),
         ({"x": X, "y": Y[:3]}, InvalidDataset),
         ({"x": X[:, :, :4], "y": Y}, InvalidDataset),
         ({"x": X + np.nan, "y": Y}, InvalidDataset),

@@ -144,3 +144,19 @@ def test_a_student_of_other_classes_is_refused_before_the_work(teacher: nn.Modul
     student = SMALL.model_copy(update={"options": {"num_classes": 9}})
     with pytest.raises(ClassesMismatch, match="9 classes"):
         distill.preflight(candidate(teacher), Distill(student=student))
+
+
+def test_a_student_larger_than_its_teacher_is_said_to_be(teacher: nn.Module) -> None:
+    # Given a teacher / When a larger and a smaller network learn from it
+    def warned(student: Distill) -> set[str]:
+        codes: set[str] = set()
+        context = Context(
+            train=DATA, others={"original": lambda: candidate(teacher)}, notice=lambda code, _: codes.add(code)
+        )
+        distill.apply(candidate(copy.deepcopy(teacher)), student, context)
+        return codes
+
+    # Then the larger one is pointed out
+    recipe = {"epochs": 1, "batch_size": 32}
+    assert warned(Distill.model_validate({**recipe, "student": SMALL})) == {"larger_than_teacher"}
+    assert warned(Distill.model_validate({**recipe, "student": {"width": 0.5}})) == set()

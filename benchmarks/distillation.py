@@ -1,0 +1,108 @@
+"""Distillation on trained networks and real images, beside the reference done directly: `make bench-distillation`.
+
+Each row is a target of its own, as in benchmarks/pruning.py: `make bench-distillation ROWS="kl kl:1"`. Rows with a
+number behind a colon are those of other seeds, done where they are named. Needs the networks and images in ../shared.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.judged import Page, Row
+from benchmarks.trained import context, original, training
+from compressor.candidate import Candidate
+from compressor.methods import distill, fine_tune
+from compressor.models.replacement import replacement
+from contract.methods.distill import Distill
+from contract.methods.train import FineTune
+from contract.model import Architecture
+
+R18 = "resnet18"
+STUDENT = Architecture(name="mobilenet_v3_small")
+RECIPE: dict[str, object] = {
+    "epochs": 5, "batch_size": 64, "optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.01,
+    "schedule": "one_cycle", "augment": "crop_flip",
+}  # fmt: skip
+TEMPERATURE = 4.0
+SEEDS = (0, 1, 2)
+
+HEAD = """# Distillation
+
+Written by `make bench-distillation` on {made}. The teacher is a ResNet-18 trained on CIFAR-10 (a JPEG copy) at 64
+pixels; the student a MobileNetV3-small from fresh weights, five epochs over 20,000 images. 5,000 validation images; a
+difference is paired on the same images, in points, with its 95 % interval, and a row fails where the lower bound lies
+below its margin. Loss in nats; KL to the teacher's answers. A number behind a colon is the seed.
+
+"""
+
+Make = Callable[[Candidate], Candidate]
+
+
+def labels(seed: int) -> Make:
+    """The student, from labels alone."""
+
+    def make(made: Candidate) -> Candidate:
+        student = replacement(made, STUDENT, seed=seed)
+        return fine_tune.apply(student, FineTune.model_validate(RECIPE), context(made, seed=seed))
+
+    return make
+
+
+def taught(seed: int, **params: object) -> Make:
+    """Our distill."""
+    step = Distill.model_validate({**RECIPE, "student": STUDENT, "alpha": 1.0, **params})
+    return lambda made: distill.apply(made, step, context(made, seed=seed))
+
+
+def directly(seed: int) -> Make:
+    """Hinton's recipe as it is commonly written, with torch alone; the same images in the same order."""
+
+    def make(made: Candidate) -> Candidate:
+        student = replacement(made, STUDENT, seed=seed)
+        _taught_directly(student.module, original(R18).module.eval(), seed)
+        return student
+
+    return make
+
+
+def _taught_directly(student: nn.Module, teacher: nn.Module, seed: int) -> None:
+    torch.manual_seed(seed)
+    epochs, size = 5, 64
+    updates = epochs * len(training().batch_sizes(size))
+    optimizer = torch.optim.AdamW(student.parameters(), 3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=updates, cycle_momentum=False)
+    for network in (student, teacher):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for epoch in range(epochs):
+        student.train()
+        for batch in training().batches(size, seed=seed, epoch=epoch, augment="crop_flip"):
+            x = batch.x.contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                told = F.log_softmax(teacher(x) / TEMPERATURE, 1)
+            learnt = F.log_softmax(student(x) / TEMPERATURE, 1)
+            loss = TEMPERATURE**2 * F.kl_div(learnt, told, reduction="batchmean", log_target=True)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    student.eval()
+
+
+def _of_seed(seed: int) -> dict[str, Row]:
+    name = "" if seed == 0 else f":{seed}"
+    rows = {
+        "labels": Row(model=R18, make=labels(seed)),
+        "kl": Row(model=R18, make=taught(seed, temperature=TEMPERATURE), reference=f"labels{name}", margin=1.5),
+        "kl-directly": Row(model=R18, make=directly(seed), reference=f"kl{name}"),
+    }
+    return {f"{row}{name}": found for row, found in rows.items()}
+
+
+ROWS: Mapping[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()}
+
+PAGE = Page("DISTILLATION", HEAD, ROWS, on_request=frozenset(name for name in ROWS if ":" in name))
+
+if __name__ == "__main__":
+    PAGE.main(__doc__)
