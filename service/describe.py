@@ -32,7 +32,7 @@ def _section(kind: type[Params]) -> str:
     card = card_of(kind)
     needs = f" Needs {', '.join(f'`data.{role}`' for role in card.needs)}." if card.needs else ""
     head = "| parameter | what it may be | default | |\n| --- | --- | --- | --- |\n"
-    return f"\n## {card.name}\n\n{card.summary}{needs}\n\n{head}" + "".join(_rows(card))
+    return f"\n## {card.name}\n\n{card.summary}{needs}\n\n{head}" + "".join(_rows(card)) + "".join(_unions(card))
 
 
 def _rows(card: MethodCard) -> Iterator[str]:
@@ -44,17 +44,48 @@ def _rows(card: MethodCard) -> Iterator[str]:
             yield f"| `{name}` | {_kind(schema, definitions)} | {default} | {schema.get('description', '')} |\n"
 
 
+def _unions(card: MethodCard) -> Iterator[str]:
+    """A table for each parameter whose values are objects of several kinds, told apart by one of their fields."""
+    definitions: Mapping[str, Any] = card.params.get("$defs", {})  # type: ignore[assignment]
+    properties: Mapping[str, Any] = card.params["properties"]  # type: ignore[assignment]
+    for name, schema in properties.items():
+        for tag, kinds in _tagged(schema):
+            yield f"\nObjects in `{name}` of `{card.name}`:\n\n| `{tag}` | what it may have | |\n| --- | --- | --- |\n"
+            for kind, reference in kinds.items():
+                told = definitions[reference.rpartition("/")[2]]
+                fields = ", ".join(_field(n, s, definitions) for n, s in told["properties"].items() if n != tag)
+                yield f"| `{kind}` | {fields} | {told.get('description', '')} |\n"
+
+
+def _tagged(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """By which field objects are told apart, and their schemas by its values."""
+    if "discriminator" in schema:
+        yield schema["discriminator"]["propertyName"], schema["discriminator"]["mapping"]
+        return
+    for inner in (*schema.get("oneOf", ()), *schema.get("anyOf", ()), *filter(None, [schema.get("items")])):
+        yield from _tagged(inner)
+
+
+def _field(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    default = f" (`{json.dumps(schema['default'])}`)" if "default" in schema else ""
+    return f"`{name}`: {_kind(schema, definitions)}{default}"
+
+
 def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """What a value may be, in a few words."""
     match schema:
         case {"$ref": str(reference)}:
             return _named(reference.rpartition("/")[2], definitions)
-        case {"anyOf": list(kinds)}:
+        case {"discriminator": {"propertyName": str(tag)}}:
+            return f"object told by `{tag}` (below)"
+        case {"anyOf": list(kinds)} | {"oneOf": list(kinds)}:
             return " or ".join(_kind(kind, definitions) for kind in kinds)
         case {"enum": list(values)}:
             return ", ".join(f"`{value}`" for value in values)
         case {"const": value}:
             return f"`{value}`"
+        case {"prefixItems": list(kinds)}:
+            return f"[{', '.join(_kind(kind, definitions) for kind in kinds)}]"
         case {"type": "array", "items": dict(items)}:
             return f"list of {_kind(items, definitions)}"
         case {"type": "object", "additionalProperties": dict(values)}:

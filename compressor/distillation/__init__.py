@@ -1,1 +1,1 @@
-"""Distillation: who teaches, who learns, and what of the teacher is learnt."""
+"""Distillation: who teaches, who learns, and what is learnt: answers, or what layers give out."""

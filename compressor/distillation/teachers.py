@@ -1,40 +1,56 @@
 """Who teaches: one model or several, each shown the images as it is used to them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.models.architectures import width_of_logits
 from compressor.quantization.simulate import simulated
 from compressor.training.layout import channels_last
-from contract.failures import ClassesMismatch
 from contract.model import Preprocessing
 
 
-def teacher_of(names: Sequence[str], images: Images, context: Context, *, classes: int) -> nn.Module:
+def teachers_of(names: Sequence[str], context: Context) -> list[Candidate]:
+    """Those who teach, answering as they are deployed; raises `UnfitModel` where a name has no model."""
+    found = map(context.other, names)
+    return [replace(teacher, module=channels_last(simulated(teacher).eval())) for teacher in found]
+
+
+def voice_of(teachers: Sequence[Candidate], columns: Sequence[Tensor | None], images: Images) -> nn.Module:
     """One network that answers to the student's images with a row of logits for each.
 
-    Raises `UnfitModel` where a name has no model, and `ClassesMismatch` where one tells other classes apart.
+    `columns` are, for each teacher, those of its classes that are the student's; null where they are the same.
     """
-    found = [_teacher(name, images, context, classes) for name in names]
-    return found[0] if len(found) == 1 else Ensemble(found)
+    voices = [_voice(teacher, chosen, images) for teacher, chosen in zip(teachers, columns, strict=True)]
+    return voices[0] if len(voices) == 1 else Ensemble(voices)
 
 
-def _teacher(name: str, images: Images, context: Context, classes: int) -> nn.Module:
-    candidate = context.other(name)
-    module = channels_last(simulated(candidate).eval())
-    width = width_of_logits(module, candidate.input_shape)
-    if width != classes:
-        raise ClassesMismatch(f"The teacher {name} tells {width} classes apart, and the student {classes}.")
-    shown, used_to = images.preprocessing, candidate.preprocessing
+def _voice(teacher: Candidate, columns: Tensor | None, images: Images) -> nn.Module:
+    shown, used_to = images.preprocessing, teacher.preprocessing
     if images.pixels.dtype != torch.uint8:
         # Float inputs are taken as they are: nobody knows how they were normalized.
         shown, used_to = (p.model_copy(update={"mean": (0.0,), "std": (1.0,)}) for p in (shown, used_to))
-    return module if shown == used_to else Accustomed(module, shown, used_to)
+    voice = teacher.module if shown == used_to else Accustomed(teacher.module, shown, used_to)
+    return voice if columns is None else nn.Sequential(voice, Chosen(columns)).eval()
+
+
+class Chosen(nn.Module):
+    """Some of the classes that a teacher knows."""
+
+    columns: Tensor
+
+    def __init__(self, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("columns", columns)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Of logits (N, classes), the columns that are meant."""
+        return logits.index_select(1, self.columns.to(logits.device))
 
 
 class Accustomed(nn.Module):

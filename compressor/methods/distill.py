@@ -1,5 +1,6 @@
 """Distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): a student learns a teacher's answers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -7,53 +8,65 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.distillation.comparison import compared, tell_accuracy
+from compressor.distillation.classes import shared_classes
 from compressor.distillation.students import student_of
-from compressor.distillation.teachers import teacher_of
+from compressor.distillation.teachers import teachers_of, voice_of
+from compressor.distillation.teaching import check_layers, teaching
+from compressor.distillation.unaided import compared, tell_accuracy
 from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
-from compressor.training.answers import answers_of
+from compressor.training.answers import answers_of, live_answers
 from compressor.training.loop import train
-from compressor.training.objectives import Distance, cross_entropy, distillation, kl_divergence, squared_error
-from compressor.training.splitting import split_of
+from compressor.training.objectives import cross_entropy
+from compressor.training.splitting import Split, split_of
 from contract.methods.distill import Distill
 from contract.model import Architecture
 
 
 def preflight(candidate: Candidate, params: Distill) -> None:
-    """Build the student once, to see whether it can be built for this model."""
+    """Build the student once, to see whether it can be built for this model and has the layers that are named."""
     if isinstance(params.student, Architecture):
-        replacement(candidate, params.student, seed=0)
+        check_layers(replacement(candidate, params.student, seed=0), params)
+    elif params.student == "current":
+        check_layers(candidate, params)
 
 
 def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
-    """Train the student on the teacher's answers to the training data."""
+    """Train the student on what the teachers say to the training data."""
     split = split_of(params, context)
     images = replace(split, learn=replace(split.learn, views=params.views))
-    teacher = teacher_of(params.teachers, images.learn, context, classes=candidate.num_classes)
-    student = student_of(candidate, params, context)
-    _warn_of_size(student, teacher, context)
-    labels = partial(cross_entropy, smoothing=params.label_smoothing)
-    tell_accuracy(context, "of_teacher", teacher)
+    teachers, student = teachers_of(params.teachers, context), student_of(candidate, params, context)
+    columns = [shared_classes(student, teacher) if params.compares_answers else None for teacher in teachers]
+    voice = voice_of(teachers, columns, images.learn)
+    _warn_of_size(student, teachers, context)
     tell_accuracy(context, "before", student.module)
+    if params.compares_answers:
+        tell_accuracy(context, "of_teacher", voice)
     if params.compare_without_teacher:
+        labels = partial(cross_entropy, smoothing=params.label_smoothing)
         context = compared(student, params, context, objective=labels, images=images)
-    objective = distillation(
-        _distance(params), answers_of(teacher, images.learn, params, context), labels=labels, alpha=params.alpha
-    )
-    made = train(student, params, context, objective=objective, images=images).coded(student)
+    made = _taught(student, teachers[0], voice, params, context, images)
     tell_accuracy(context, "after", made.module)
     return made
 
 
-def _warn_of_size(student: Candidate, teacher: nn.Module, context: Context) -> None:
-    larger, smaller = count_parameters(student.module), count_parameters(teacher)
+def _taught(
+    student: Candidate, teacher: Candidate, voice: nn.Module, params: Distill, context: Context, images: Split
+) -> Candidate:
+    if params.looks_inside:
+        # What layers give out is not kept, and so the answers are not either.
+        answers = live_answers(voice, params, context)
+    else:
+        answers = answers_of(voice, images.learn, params, context)
+    with teaching(params, context, student=student, teacher=teacher, answers=answers) as objective:
+        return train(student, params, context, objective=objective, images=images).coded(student)
+
+
+def _warn_of_size(student: Candidate, teachers: Sequence[Candidate], context: Context) -> None:
+    larger = count_parameters(student.module)
+    smaller = max(count_parameters(teacher.module) for teacher in teachers)
     if larger > smaller:
         context.notice(
             "larger_than_teacher",
             f"The student has {larger:,} parameters and its teacher {smaller:,}: what is delivered is the larger one.",
         )
-
-
-def _distance(params: Distill) -> Distance:
-    return squared_error if params.objective == "mse" else partial(kl_divergence, temperature=params.temperature)

@@ -16,10 +16,15 @@ Answers = Callable[[Batch], Tensor]
 
 def answers_of(teacher: nn.Module, images: Images, recipe: Recipe, context: Context) -> Answers:
     """The teacher's logits: asked for once, or for every batch where the recipe shows no image twice alike."""
-    ask = _asking(teacher, recipe, context)
     if recipe.mix != "none" or (recipe.augment != "none" and images.views is None):
-        return lambda batch: ask(batch.x)
-    return KeptAnswers(ask, images, recipe, context)
+        return live_answers(teacher, recipe, context)
+    return KeptAnswers(_asking(teacher, recipe, context), images, recipe, context)
+
+
+def live_answers(teacher: nn.Module, recipe: Recipe, context: Context) -> Answers:
+    """The teacher's logits for the batch as the student sees it, computed anew each time."""
+    ask = _asking(teacher, recipe, context)
+    return lambda batch: ask(batch.x)
 
 
 def _asking(teacher: nn.Module, recipe: Recipe, context: Context) -> Callable[[Tensor], Tensor]:

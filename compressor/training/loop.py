@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -23,6 +23,7 @@ from compressor.training.precision import autocast, in_bf16
 from compressor.training.splitting import Split
 from compressor.training.state import AfterUpdate, Run
 from compressor.training.straight import Straight
+from compressor.training.weighted import Weighted
 from contract.failures import TrainingDiverged
 from contract.methods import Recipe
 
@@ -85,7 +86,11 @@ class _Work:
         average = Average(module, decay=recipe.average) if recipe.average else None
         codes = candidate.plan.levels
         straight = Straight(module, codes, candidate.masks) if codes else None
-        self.run = Run(module=module, optimizer=optimizer_for(module, recipe), average=average, straight=straight)
+        # What an objective learns is trained with the network; averages, masks and codes are of the network alone.
+        weighted = objective if isinstance(objective, Weighted) else None
+        self._learners = nn.ModuleList([module, *([weighted] if weighted else [])])
+        optimizer = optimizer_for(self._learners, recipe)
+        self.run = Run(module=module, optimizer=optimizer, average=average, straight=straight, objective=weighted)
         for name, kept in candidate.masks.items():
             self.run.mask(name, kept)
         self._recipe, self._context, self._objective = recipe, context, objective
@@ -110,8 +115,16 @@ class _Work:
             torch.manual_seed((self._context.seed * 1_000_003 + number) % 2**63)
             self.run.curve.append(self._seen(number))
         self._context.record("train_loss", list(self.run.curve))
+        self._tell_terms()
         if self._images.held_out is not None:
             self._judge()
+
+    def _tell_terms(self) -> None:
+        """The mean of each of the objective's terms in each epoch, where it has terms."""
+        if self.run.objective is not None:
+            for name, mean in self.run.objective.means().items():
+                self.run.terms.setdefault(name, []).append(mean)
+            self._context.record("terms", {name: list(curve) for name, curve in self.run.terms.items()})
 
     def _seen(self, epoch: int) -> float:
         """The mean loss of an epoch's batches."""
@@ -144,7 +157,7 @@ class _Work:
         found = self._objective(logits.float(), batch)
         found.backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(run.module.parameters(), recipe.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self._learners.parameters(), recipe.clip_norm)
         if run.straight is not None:
             run.straight.release()
         run.optimizer.step()

@@ -12,11 +12,12 @@ from compressor.context import TrainingState
 from compressor.training.average import Average
 from compressor.training.optimizers import optimizer_tensors, restore_optimizer
 from compressor.training.straight import Straight
+from compressor.training.weighted import Weighted
 from contract.value import Json
 
 _MODULE, _OPTIMIZER, _AVERAGE, _BEST, _MASK = "module.", "optimizer.", "average.", "best.", "mask."
-_STRAIGHT = "straight."
-_CURVE, _JUDGED, _UPDATES = "train_loss", "held_out_loss", "average_updates"
+_STRAIGHT, _OBJECTIVE = "straight.", "objective."
+_CURVE, _JUDGED, _UPDATES, _TERMS = "train_loss", "held_out_loss", "average_updates", "terms"
 
 
 @dataclass(kw_only=True)
@@ -30,6 +31,10 @@ class Run:
     average: Average | None = None
     #: The weights that have codes, where there are any.
     straight: Straight | None = None
+    #: Where the objective has terms, and what they learn.
+    objective: Weighted | None = None
+    #: The mean of each of its terms in each epoch that is done.
+    terms: dict[str, list[float]] = field(default_factory=dict)
     #: Mean loss of each epoch that is done.
     curve: list[float] = field(default_factory=list)
     #: Loss on the held-out images after each epoch, where there are any.
@@ -74,25 +79,34 @@ class Run:
             _BEST: self.best,
             _MASK: self.masks,
             _STRAIGHT: self.straight.state() if self.straight else {},
+            _OBJECTIVE: self.objective.state_dict() if self.objective else {},
         }
         tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
-        values: dict[str, Json] = {_CURVE: list(self.curve), _JUDGED: list(self.judged)}
-        return TrainingState(
-            self.epochs_done, tensors, values | {_UPDATES: self.average.updates if self.average else 0}
-        )
+        values: dict[str, Json] = {
+            _CURVE: list(self.curve),
+            _JUDGED: list(self.judged),
+            _UPDATES: self.average.updates if self.average else 0,
+            _TERMS: {name: list(curve) for name, curve in self.terms.items()},
+        }
+        return TrainingState(self.epochs_done, tensors, values)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from where `state` was taken."""
         self.module.load_state_dict(_under(_MODULE, state))
         restore_optimizer(self.optimizer, _under(_OPTIMIZER, state))
         if self.average is not None:
-            self.average.restore(_under(_AVERAGE, state), int(_numbers(state, _UPDATES)[0]))
+            self.average.restore(_under(_AVERAGE, state), int(_numbers(state.values[_UPDATES])[0]))
         if self.straight is not None:
             self.straight.restore(_under(_STRAIGHT, state))
+        if self.objective is not None:
+            self.objective.load_state_dict(_under(_OBJECTIVE, state))
         for name, kept in _under(_MASK, state).items():
             self.mask(name, kept)
         self.best = dict(_under(_BEST, state))
-        self.curve[:], self.judged[:] = _numbers(state, _CURVE), _numbers(state, _JUDGED)
+        self.curve[:], self.judged[:] = _numbers(state.values[_CURVE]), _numbers(state.values[_JUDGED])
+        terms = state.values[_TERMS]
+        assert isinstance(terms, dict)
+        self.terms = {name: _numbers(curve) for name, curve in terms.items()}
 
 
 #: Told of a run and the number of an update behind it; may change weights and masks.
@@ -108,6 +122,5 @@ def _under(prefix: str, state: TrainingState) -> Mapping[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in state.tensors.items() if name.startswith(prefix)}
 
 
-def _numbers(state: TrainingState, name: str) -> list[float]:
-    found = state.values[name]
+def _numbers(found: Json) -> list[float]:
     return [float(n) for n in (found if isinstance(found, list) else [found]) if isinstance(n, int | float)]

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contract.methods.objectives import AnyTerm, Dist, Dkd, FeatureTerm, Kl, Mse, Objective
 from contract.methods.params import Role, Stage, Training
 from contract.model import Architecture
 from contract.value import Value
@@ -29,11 +30,23 @@ class Distill(Training):
     needs_labels: ClassVar[bool] = True
     keeps_codes: ClassVar[bool] = True
 
-    objective: Literal["kl", "mse"] = Field(
-        default="kl", description="The distance between the answers: KL at a temperature, or squared error on logits."
+    objective: Objective = Field(
+        default="kl",
+        description="The distance between the answers: KL at a temperature (Hinton et al. 2015), squared error on "
+        "logits (Ba and Caruana 2014), decoupled KL (Zhao et al. 2022) or correlation (Huang et al. 2022). Or a list "
+        "of terms with weights, among them distances of features (docs/distillation.md).",
     )
     temperature: float = Field(
-        default=4.0, gt=0, le=100, description="Divides the logits in kl; its square scales the loss (Hinton 2015)."
+        default=4.0,
+        gt=0,
+        le=100,
+        description="Divides the logits in kl, dkd and dist; in kl and dkd its square scales the loss. Terms of a list "
+        "have their own.",
+    )
+    standardize: bool = Field(
+        default=False,
+        description="In kl and dkd: take from each image's logits their mean, and divide by their standard deviation, "
+        "before the temperature (Sun et al. 2024). Terms of a list have their own.",
     )
     alpha: float = Field(
         default=0.9,
@@ -72,6 +85,20 @@ class Distill(Training):
             raise ValueError("views counts the versions that augment makes, so augment must be set and mix must not")
         return self
 
+    @model_validator(mode="after")
+    def _one_is_looked_into(self) -> Self:
+        if self.looks_inside and len(self.teachers) > 1:
+            raise ValueError("objective compares features, which are those of one teacher, so teacher must name one")
+        return self
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if not isinstance(self.objective, str) and (self.temperature != 4 or self.standardize):
+            raise ValueError("terms of a list have a temperature and standardize of their own; set them there")
+        if self.standardize and self.objective not in ("kl", "dkd"):
+            raise ValueError(f"standardize belongs to kl and dkd, and objective is {self.objective}")
+        return self
+
     @property
     def teachers(self) -> tuple[str, ...]:
         """The names of all who teach."""
@@ -89,3 +116,28 @@ class Distill(Training):
         several = {f"/teacher/{index}": name for index, name in enumerate(self.teachers)}
         taught = {"/student": self.student} if isinstance(self.student, str) and self.student != "current" else {}
         return ({"/teacher": self.teacher} if isinstance(self.teacher, str) else several) | taught
+
+    @property
+    def terms(self) -> tuple[AnyTerm, ...]:
+        """What the student learns from the teacher, a name spelt out."""
+        match self.objective:
+            case "kl":
+                return (Kl(temperature=self.temperature, standardize=self.standardize),)
+            case "dkd":
+                return (Dkd(temperature=self.temperature, standardize=self.standardize),)
+            case "dist":
+                return (Dist(temperature=self.temperature),)
+            case "mse":
+                return (Mse(),)
+            case terms:
+                return terms
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether features are compared."""
+        return any(isinstance(term, FeatureTerm) for term in self.terms)
+
+    @property
+    def compares_answers(self) -> bool:
+        """Whether logits are compared, for which both must tell the same classes apart."""
+        return not all(isinstance(term, FeatureTerm) for term in self.terms)

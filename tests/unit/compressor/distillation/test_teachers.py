@@ -1,5 +1,7 @@
 """A teacher sees the images as it is used to them, and several speak with one voice."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.distillation.teachers import teacher_of
+from compressor.distillation.classes import shared_classes
+from compressor.distillation.teachers import teachers_of, voice_of
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.model import Preprocessing
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained_candidate
@@ -35,12 +38,15 @@ def candidate(module: nn.Module, preprocessing: Preprocessing = SHOWN) -> Candid
     return Candidate(module=module, architecture=NETWORK, preprocessing=preprocessing, num_classes=4)
 
 
+def voice(names: Sequence[str], data: Images, others: Mapping[str, Callable[[], Candidate]]) -> nn.Module:
+    teachers = teachers_of(names, Context(others=others))
+    return voice_of(teachers, [shared_classes(candidate(Noting()), teacher) for teacher in teachers], data)
+
+
 def shown(preprocessing: Preprocessing, data: Images) -> Tensor:
     """What a teacher with this preprocessing gets to see when the student sees the images."""
     noting = Noting()
-    teacher = teacher_of(
-        ["original"], data, Context(others={"original": lambda: candidate(noting, preprocessing)}), classes=4
-    )
+    teacher = voice(["original"], data, {"original": lambda: candidate(noting, preprocessing)})
     teacher(next(data.batches(8)).x)
     return noting.seen
 
@@ -86,15 +92,15 @@ def test_float_inputs_are_shown_as_they_are() -> None:
 def test_a_teacher_with_the_students_preprocessing_is_asked_directly() -> None:
     # Given such a teacher / When it is looked for / Then nothing stands around it
     made = trained_candidate()
-    found = teacher_of(["original"], images(8, seed=0), Context(others={"original": lambda: made}), classes=4)
+    found = voice(["original"], images(8, seed=0), {"original": lambda: made})
     assert found is made.module
 
 
 def test_several_teachers_speak_with_the_mean_of_their_logits() -> None:
     # Given two teachers / When they are one
     first, second = trained_candidate(), candidate(Noting())
-    context = Context(others={"original": lambda: first, "step_0": lambda: second})
-    ensemble = teacher_of(["original", "step_0"], images(8, seed=0), context, classes=4)
+    others = {"original": lambda: first, "step_0": lambda: second}
+    ensemble = voice(["original", "step_0"], images(8, seed=0), others)
     # Then that one says the mean
     x = next(images(8, seed=0).batches(8)).x
     assert torch.allclose(ensemble(x), (first.module(x) + second.module(x)) / 2, atol=1e-6)
@@ -102,10 +108,9 @@ def test_several_teachers_speak_with_the_mean_of_their_logits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "failure", "said"),
-    [("step_3", UnfitModel, "step_3"), ("original", ClassesMismatch, "original tells 7 classes apart")],
+    [("step_3", UnfitModel, "step_3"), ("original", ClassesMismatch, "tells 7 classes apart")],
 )
 def test_who_cannot_teach_is_named(name: str, failure: type[Exception], said: str) -> None:
     # Given nobody of that name, or a teacher of other classes / When / Then
-    context = Context(others={"original": lambda: candidate(Noting(classes=7))})
     with pytest.raises(failure, match=said):
-        teacher_of([name], images(8, seed=0), context, classes=4)
+        voice([name], images(8, seed=0), {"original": lambda: candidate(Noting(classes=7))})

@@ -1,0 +1,305 @@
+"""A student learns from weighted terms, and what they learn ends with the training."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.candidate import Candidate
+from compressor.context import Context, Interrupted, TrainingState
+from compressor.distillation.teaching import teaching
+from compressor.methods import distill
+from compressor.models.architectures import build
+from compressor.training.answers import live_answers
+from contract.failures import ClassesMismatch, NoLayerMatches, UnfitModel
+from contract.methods.distill import Distill
+from contract.model import Architecture
+from contract.value import Json
+from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
+
+DATA = images(48, seed=0)
+FEATURES = ("fitnet", "attention", "similarity", "rkd", "crd")
+#: Widths that differ from the teacher's, so that adapters are needed.
+OTHER = Architecture(library="timm", name="test_efficientnet", options={"num_classes": 4})
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Candidate:
+    """A network that knows the images."""
+    made = trained()
+    made.zero_grad(set_to_none=True)
+    return candidate(made)
+
+
+def candidate(module: nn.Module, architecture: Architecture = NETWORK) -> Candidate:
+    return Candidate(module=module, architecture=architecture, preprocessing=PREPROCESSING, num_classes=4)
+
+
+def fresh(architecture: Architecture = OTHER) -> Candidate:
+    return candidate(build(architecture, seed=3).eval(), architecture)
+
+
+def params(objective: object, **options: object) -> Distill:
+    recipe = {"epochs": 1, "batch_size": 12, "learning_rate": 3e-3, "alpha": 1.0}
+    return Distill.model_validate(recipe | {"objective": objective} | options)
+
+
+def taught(
+    student: Candidate, asked: Distill, teacher: Candidate, notes: dict[str, Json] | None = None, **more: object
+) -> Candidate:
+    context = Context(
+        train=DATA, seed=1, others={"original": lambda: teacher}, record=({} if notes is None else notes).__setitem__
+    )
+    return distill.apply(student, asked, replace(context, **more))  # type: ignore[arg-type]
+
+
+def curve(notes: Mapping[str, Json], name: str) -> list[float]:
+    terms = notes["terms"]
+    assert isinstance(terms, dict)
+    found = terms[name]
+    assert isinstance(found, list)
+    return [float(str(mean)) for mean in found]
+
+
+@pytest.mark.parametrize("name", ["kl", "mse", "dkd", "dist", *FEATURES])
+def test_every_term_reaches_the_student_and_not_the_teacher(teacher: Candidate, name: str) -> None:
+    # Given a student of another architecture, with each objective alone
+    asked, student = params([{"objective": name}]), fresh()
+    student.module.train()
+    batch = next(DATA.batches(24))
+    with teaching(
+        asked, Context(), student=student, teacher=teacher, answers=live_answers(teacher.module, asked, Context())
+    ) as objective:
+        # When a batch is seen
+        objective(student.module(batch.x), batch).backward()
+        # Then the student has gradients, and what the objective learns, and the teacher has none
+        assert any(bool(p.grad.abs().sum() > 0) for p in student.module.parameters() if p.grad is not None)
+        assert all(p.grad is not None for p in objective.parameters())
+        assert all(p.grad is None for p in teacher.module.parameters())
+    # And nobody listens any more
+    assert not any(part._forward_hooks for side in (student, teacher) for part in side.module.modules())
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features_come_nearer_to_the_teachers(teacher: Candidate, name: str) -> None:
+    # Given a student that learns from features alone / When it does so for some epochs
+    notes: dict[str, Json] = {}
+    taught(fresh(), params([{"objective": name}], epochs=4), teacher, notes)
+    # Then the distance, which the report tells epoch by epoch, falls
+    found = curve(notes, name)
+    assert len(found) == 4
+    assert found[-1] < 0.9 * found[0]
+
+
+@pytest.mark.parametrize("name", ["dkd", "dist"])
+def test_answers_come_nearer_to_the_teachers(teacher: Candidate, name: str) -> None:
+    # Given a student that learns by name / When it does so for some epochs
+    notes: dict[str, Json] = {}
+    taught(fresh(NETWORK), params(name, epochs=4, alpha=0.9), teacher, notes)
+    # Then the distance falls, and that to the labels beside it
+    for term in (name, "labels"):
+        assert curve(notes, term)[-1] < 0.7 * curve(notes, term)[0]
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(teacher: Candidate) -> None:
+    # Given terms with weights, one of them asked for twice
+    notes: dict[str, Json] = {}
+    terms = [
+        {"objective": "kl", "weight": 2.0, "temperature": 2.0},
+        {"objective": "kl", "weight": 3.0, "standardize": True},
+        {"objective": "attention", "weight": 5.0},
+    ]
+    # When a student learns from them and a quarter from labels
+    taught(fresh(), params(terms, alpha=0.75), teacher, notes)
+    # Then each is told by its name, unweighted, and the loss is their sum
+    found = {name: curve(notes, name)[0] for name in ("kl", "kl 2", "attention", "labels")}
+    expected = 0.75 * (2 * found["kl"] + 3 * found["kl 2"] + 5 * found["attention"]) + 0.25 * found["labels"]
+    losses = notes["train_loss"]
+    assert isinstance(losses, list)
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_term_learns_is_no_part_of_the_artifact(teacher: Candidate) -> None:
+    # Given terms with adapters / When a student has learned from them
+    notes: dict[str, Json] = {}
+    made = taught(fresh(), params([{"objective": "fitnet"}, {"objective": "crd"}]), teacher, notes)
+    # Then it has the tensors of the plain architecture and no others, and the report tells what was matched
+    assert made.module.state_dict().keys() == fresh().module.state_dict().keys()
+    matched = notes["matched_layers"]
+    stages = [["blocks.0.0", "act1"], *([f"blocks.{n}.0", f"layer{n}.0"] for n in (1, 2, 3)), ["bn2", "layer4.0"]]
+    assert matched == {"fitnet": stages, "crd": stages[-1:]}
+
+
+@dataclass
+class StopAfter:
+    """Keeps a copy of every state, and interrupts at the one of this number."""
+
+    count: int
+    kept: list[TrainingState] = field(default_factory=list)
+
+    def resume(self) -> TrainingState | None:
+        return None
+
+    def save(self, state: TrainingState) -> None:
+        self.kept.append(replace(state, tensors={name: t.detach().clone() for name, t in state.tensors.items()}))
+        if len(self.kept) == self.count:
+            raise Interrupted
+
+
+@dataclass
+class Resume:
+    """Goes on from a state."""
+
+    state: TrainingState
+
+    def resume(self) -> TrainingState | None:
+        return self.state
+
+    def save(self, state: TrainingState) -> None:
+        pass
+
+
+def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(teacher: Candidate) -> None:
+    # Given a distillation with adapters that nobody stops
+    terms = [{"objective": "fitnet"}, {"objective": "crd"}, {"objective": "kl"}]
+    recipe = {"epochs": 3, "augment": "crop", "clip_norm": 1.0, "average": 0.9, "alpha": 0.5}
+    asked = params(terms, **recipe)
+    whole_notes: dict[str, Json] = {}
+    whole = taught(fresh(), asked, teacher, whole_notes)
+    # When another is interrupted, and a third goes on from there with torch's own generator elsewhere
+    stopping = StopAfter(1)
+    with pytest.raises(Interrupted):
+        taught(fresh(), asked, teacher, checkpoints=stopping)
+    torch.manual_seed(99)
+    notes: dict[str, Json] = {}
+    resumed = taught(fresh(), asked, teacher, notes, checkpoints=Resume(stopping.kept[0]))
+    # Then it ends with the same weights, to the last bit, and tells the same curves
+    pairs = zip(resumed.module.state_dict().values(), whole.module.state_dict().values(), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs)
+    assert (notes["terms"], notes["train_loss"]) == (whole_notes["terms"], whole_notes["train_loss"])
+
+
+def test_adapters_learn(teacher: Candidate) -> None:
+    # Given a student whose adapters are in every checkpoint / When two epochs are done
+    stopping = StopAfter(99)
+    taught(fresh(), params([{"objective": "fitnet"}], epochs=2), teacher, checkpoints=stopping)
+    first, second = (
+        {name: t for name, t in state.tensors.items() if name.startswith("objective.")} for state in stopping.kept
+    )
+    # Then they have moved
+    assert first
+    assert all(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_layers_can_be_named(teacher: Candidate) -> None:
+    # Given pairs of layers, vectors among them / When a student learns from them
+    notes: dict[str, Json] = {}
+    pairs = [["layer1.0.conv1", "layer2"], ["fc", "fc"]]
+    taught(fresh(NETWORK), params([{"objective": "fitnet", "layers": pairs}]), teacher, notes)
+    # Then these are compared
+    assert notes["matched_layers"] == {"fitnet": pairs}
+
+
+def test_a_students_layer_that_is_not_there_is_refused_before_the_work(teacher: Candidate) -> None:
+    # Given a pair whose first layer is no layer / When the step is looked at / Then that is said, and where
+    asked = params([{"objective": "kl"}, {"objective": "rkd", "layers": [["layer4", "layer4"], ["layer5", "layer4"]]}])
+    with pytest.raises(NoLayerMatches, match="The student has no layer layer5") as caught:
+        distill.preflight(fresh(NETWORK), asked)
+    assert caught.value.errors[0].pointer == "/objective/1/layers/1/0"
+
+
+def test_a_teachers_layer_that_is_not_there_is_refused_at_the_start(teacher: Candidate) -> None:
+    # Given a pair whose second layer is no layer / When the step begins / Then that is said, and where
+    asked = params([{"objective": "rkd", "layers": [["layer4", "stage4"]]}])
+    distill.preflight(fresh(NETWORK), asked)
+    with pytest.raises(NoLayerMatches, match="The teacher has no layer stage4") as caught:
+        taught(fresh(NETWORK), asked, teacher)
+    assert caught.value.errors[0].pointer == "/objective/0/layers/0/1"
+
+
+def test_attention_to_a_single_place_is_refused(teacher: Candidate) -> None:
+    # Given maps of one pixel, which are all the same at length one / When they are compared / Then that is said
+    asked = params([{"objective": "attention", "layers": [["layer4", "layer4"]]}])
+    with pytest.raises(UnfitModel, match="layer4 and layer4 share no more than one place"):
+        taught(fresh(NETWORK), asked, teacher)
+
+
+def wide(classes: tuple[str, ...] | None, columns: list[int]) -> Candidate:
+    """A teacher of six classes that answers with the brightness of these channels of an image."""
+
+    class Bright(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            bright = self.conv(x).mean((2, 3))
+            answers: Tensor = bright.repeat(1, 2)[:, columns]
+            return answers
+
+    torch.manual_seed(0)
+    return replace(candidate(Bright().eval()), num_classes=len(columns), classes=classes)
+
+
+def test_features_need_no_classes_in_common() -> None:
+    # Given a teacher of six classes without names / When a student of four learns from its features / Then it does
+    made = taught(fresh(), params([{"objective": "rkd"}], alpha=0.5), wide(None, [0, 1, 2, 0, 1, 2]))
+    assert made.num_classes == 4
+
+
+def test_answers_do(teacher: Candidate) -> None:
+    # Given the same teacher / When the student is to learn its answers too / Then the numbers of classes are told
+    with pytest.raises(ClassesMismatch, match="The teacher tells 6 classes apart, and the student 4"):
+        taught(fresh(), params([{"objective": "rkd"}, {"objective": "kl"}]), wide(None, [0, 1, 2, 0, 1, 2]))
+
+
+def test_a_class_that_the_teacher_does_not_know_is_named() -> None:
+    # Given names on both sides / When one of the student's is not among the teacher's / Then it is told
+    student = replace(fresh(), classes=("red", "green", "blue", "plaid"))
+    tutor = wide(("blue", "green", "red", "violet", "pink", "olive"), [0, 1, 2, 0, 1, 2])
+    with pytest.raises(ClassesMismatch, match="of which the teacher does not know plaid"):
+        taught(student, params("kl"), tutor)
+
+
+@pytest.mark.parametrize("objective", ["mse", [{"objective": "mse"}, {"objective": "rkd", "weight": 1e-9}]])
+def test_classes_are_matched_by_name(objective: object) -> None:
+    # Given a teacher that has the student's classes among others, in another order
+    names = ("red", "green", "blue", "yellow")
+    other = ("pink", "yellow", "blue", "green", "olive", "red")
+    student = replace(fresh(NETWORK), classes=names)
+    ordered = replace(wide(names, [0, 1, 2, 2]), classes=names)
+    among = wide(other, [1, 2, 2, 1, 0, 0])
+    # When it teaches, with its answers kept or live / Then the student learns what it would in the same order
+    first, second = (
+        taught(copy.deepcopy(student), params(objective), one).module.state_dict() for one in (ordered, among)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_labels_are_not_used_where_alpha_is_one(teacher: Candidate) -> None:
+    # Given the same images with other labels
+    others = replace(DATA, labels=DATA.labels.roll(1))
+    for objective in ("dkd", [{"objective": "dkd"}, {"objective": "attention"}]):
+        # When a student learns from the teacher alone / Then it learns the same
+        first, second = (
+            taught(fresh(), params(objective), teacher, train=data).module.state_dict() for data in (DATA, others)
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    # And where labels have a part, it does not
+    mixed = [
+        taught(fresh(), params("dkd", alpha=0.9), teacher, train=data).module.state_dict() for data in (DATA, others)
+    ]
+    assert any(not torch.equal(mixed[0][name], mixed[1][name]) for name in mixed[0])
+
+
+def test_half_precision_of_the_network_leaves_terms_in_float32(teacher: Candidate) -> None:
+    # Given a student that computes in bfloat16 / When it learns from features and answers / Then terms fall as well
+    notes: dict[str, Json] = {}
+    terms = [{"objective": "fitnet"}, {"objective": "dist"}]
+    made = taught(fresh(NETWORK), params(terms, epochs=3, precision="bf16"), teacher, notes)
+    assert {parameter.dtype for parameter in made.module.parameters()} == {torch.float32}
+    for term in ("fitnet", "dist"):
+        assert curve(notes, term)[-1] < curve(notes, term)[0]
