@@ -1,7 +1,7 @@
 """What layers see: inputs of convolutions and linear layers, unfolded so that each output is a product with them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 import torch.nn.functional as F
@@ -56,12 +56,19 @@ def _watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None
 
 def in_order_of_run(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
     """Names of modules in the order in which the network first runs them; behind them those that it does not run."""
+    names = list(names)
+    seen = ran(module, names, input_shape)
+    return [*seen, *(name for name in names if name not in seen)]
+
+
+def ran(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
+    """Those of the named modules that the network runs on an image, in the order in which it first does."""
     layers = {name: module.get_submodule(name) for name in names}
     seen: dict[str, None] = {}
     where = next(module.parameters()).device
     with evaluating(module), _watching(layers, lambda name, _: seen.setdefault(name)):
         module(torch.zeros(1, *input_shape, device=where))
-    return [*seen, *(name for name in layers if name not in seen)]
+    return list(seen)
 
 
 def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -78,29 +85,36 @@ def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iter
     return sums
 
 
+def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:
+    """What one layer is given first when the network answers a batch; none where it is not run.
+
+    What lies behind the layer is not run.
+    """
+    found: list[Tensor] = []
+
+    def see(name: str, seen: Tensor) -> None:
+        found.append(seen)
+        raise _Seen
+
+    with evaluating(module), _watching({"layer": layer}, see), suppress(_Seen):
+        module(x)
+    return found[0] if found else None
+
+
 def input_products(module: nn.Module, layer: Seeing, batches: Iterable[Tensor]) -> Tensor | None:
     """The sum of x x^T over all the columns x that one layer sees: (groups, features, features), float32.
 
-    None where the network does not run the layer. What lies behind the layer is not run.
+    None where the network does not run the layer.
     """
-    sums: list[Tensor] = []
-
-    def see(name: str, x: Tensor) -> None:
-        columns = unfolded(layer, x.float())
+    total: Tensor | None = None
+    for x in batches:
+        seen = given(module, layer, x)
+        if seen is None:
+            return None
+        columns = unfolded(layer, seen.float())
         product = columns @ columns.transpose(1, 2)
-        if sums:
-            sums[0] += product
-        else:
-            sums.append(product)
-        raise _Seen
-
-    with evaluating(module), _watching({"layer": layer}, see):
-        for x in batches:
-            try:
-                module(x)
-            except _Seen:
-                continue
-    return sums[0] if sums else None
+        total = product if total is None else total.add_(product)
+    return total
 
 
 def damped(products: Tensor) -> Tensor:

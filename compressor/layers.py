@@ -56,12 +56,17 @@ def first_meant(name: str, by_pattern: Mapping[str, T]) -> T | None:
     return next((value for p, value in by_pattern.items() if matches(name, include=(p,), exclude=())), None)
 
 
-def matching(names: Sequence[str], *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
-    """The names that the patterns mean; raises `NoLayerMatches`, with the nearest names, where they mean none."""
+def matching(
+    names: Sequence[str], *, include: Sequence[str], exclude: Sequence[str], pointer: str = "/include"
+) -> list[str]:
+    """The names that the patterns mean; raises `NoLayerMatches`, with the nearest names, where they mean none.
+
+    `pointer` says where in the params the patterns stand.
+    """
     found = [name for name in names if matches(name, include=include, exclude=exclude)]
     if not found:
         near = [close for p in include for close in get_close_matches(p, names, n=2, cutoff=0.4)]
         hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {', '.join(names[:4])} and others."
         left = " that exclude leaves" if exclude else ""
-        raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer="/include")
+        raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer=pointer)
     return found

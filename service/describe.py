@@ -38,10 +38,18 @@ def _section(kind: type[Params]) -> str:
 def _rows(card: MethodCard) -> Iterator[str]:
     definitions: Mapping[str, Any] = card.params.get("$defs", {})  # type: ignore[assignment]
     properties: Mapping[str, Any] = card.params["properties"]  # type: ignore[assignment]
+    required: list[str] = card.params.get("required", [])  # type: ignore[assignment]
     for name, schema in properties.items():
         if name != "method":
-            default = f"`{json.dumps(schema['default'])}`" if "default" in schema else "must be given"
-            yield f"| `{name}` | {_kind(schema, definitions)} | {default} | {schema.get('description', '')} |\n"
+            kind, default = _kind(schema, definitions), _default(schema, required=name in required)
+            yield f"| `{name}` | {kind} | {default} | {schema.get('description', '')} |\n"
+
+
+def _default(schema: Mapping[str, Any], *, required: bool) -> str:
+    if required:
+        return "must be given"
+    # What a factory makes is not in the schema: it is empty.
+    return f"`{json.dumps(schema['default'])}`" if "default" in schema else "none"
 
 
 def _unions(card: MethodCard) -> Iterator[str]:
@@ -88,6 +96,8 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return f"[{', '.join(_kind(kind, definitions) for kind in kinds)}]"
         case {"type": "array", "items": dict(items)}:
             return f"list of {_kind(items, definitions)}"
+        case {"type": "object", "propertyNames": {"enum": list(names)}, "additionalProperties": dict(values)}:
+            return f"{_kind(values, definitions)} by {_kind({'enum': names}, definitions)}"
         case {"type": "object", "additionalProperties": dict(values)}:
             return f"{_kind(values, definitions)} by glob"
         case {"type": str(kind)}:
