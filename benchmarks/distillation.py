@@ -13,8 +13,10 @@ from torch import nn
 from benchmarks.judged import Page, Row
 from benchmarks.trained import context, original, training
 from compressor.candidate import Candidate
+from compressor.method import method
 from compressor.methods import distill, fine_tune
 from compressor.models.replacement import replacement
+from contract.methods import METHODS
 from contract.methods.distill import Distill
 from contract.methods.train import FineTune
 from contract.model import Architecture
@@ -39,6 +41,12 @@ below its margin. Loss in nats; KL to the teacher's answers. A number behind a c
 
 Make = Callable[[Candidate], Candidate]
 
+#: Training that gives back what a chain took, from the original alone.
+RECOVERY: dict[str, object] = {
+    "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4, "augment": "crop_flip",
+    "schedule": "one_cycle",
+}  # fmt: skip
+
 
 def labels(seed: int) -> Make:
     """The student, from labels alone."""
@@ -54,6 +62,25 @@ def taught(seed: int, **params: object) -> Make:
     """Our distill."""
     step = Distill.model_validate({**RECIPE, "student": STUDENT, "alpha": 1.0, **params})
     return lambda made: distill.apply(made, step, context(made, seed=seed))
+
+
+def recovered(epochs: int) -> Make:
+    """The network given so many epochs of learning from the original."""
+    step = Distill.model_validate({**RECOVERY, "epochs": epochs})
+    return lambda made: distill.apply(made, step, context(made))
+
+
+def chain(*steps: Mapping[str, object]) -> Make:
+    """Our methods, one after the other; the original teaches."""
+    found = [METHODS[str(step["method"])].model_validate(step) for step in steps]
+
+    def make(made: Candidate) -> Candidate:
+        where = context(made)
+        for step in found:
+            made = method(step.method)(made, step, where)
+        return made
+
+    return make
 
 
 def directly(seed: int) -> Make:
@@ -95,12 +122,26 @@ def _of_seed(seed: int) -> dict[str, Row]:
     rows = {
         "labels": Row(model=R18, make=labels(seed)),
         "kl": Row(model=R18, make=taught(seed, temperature=TEMPERATURE), reference=f"labels{name}", margin=1.5),
+        "dkd": Row(model=R18, make=taught(seed, objective="dkd"), reference=f"kl{name}", margin=-1.0),
+        "dist": Row(model=R18, make=taught(seed, objective="dist"), reference=f"kl{name}", margin=-1.0),
         "kl-directly": Row(model=R18, make=directly(seed), reference=f"kl{name}"),
     }
     return {f"{row}{name}": found for row, found in rows.items()}
 
 
-ROWS: Mapping[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()}
+DISTILL: Mapping[str, object] = {"method": "distill", **RECOVERY}
+CHAINS: Mapping[str, Row] = {
+    "dense-2": Row(model=R18, make=recovered(2)),
+    "dense-5": Row(model=R18, make=recovered(5)),
+    "separable-0": Row(model=R18, make=chain({"method": "lighten", "separable": True})),
+    "separable-5": Row(
+        model=R18,
+        make=chain({"method": "lighten", "separable": True, "fold_batch_norm": False}, {**DISTILL, "epochs": 5}),
+        reference="dense-5",
+        margin=-2.5,
+    ),
+}
+ROWS: Mapping[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()} | CHAINS
 
 PAGE = Page("DISTILLATION", HEAD, ROWS, on_request=frozenset(name for name in ROWS if ":" in name))
 
