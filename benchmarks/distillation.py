@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.judged import Page, Row
+from benchmarks.judged import Row
 from benchmarks.trained import context, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
@@ -130,20 +130,25 @@ def _of_seed(seed: int) -> dict[str, Row]:
 
 
 DISTILL: Mapping[str, object] = {"method": "distill", **RECOVERY}
-CHAINS: Mapping[str, Row] = {
+HALF: Mapping[str, object] = {"method": "factorize", "macs_ratio": 0.5}
+CHAINS: dict[str, Row] = {
     "dense-2": Row(model=R18, make=recovered(2)),
     "dense-5": Row(model=R18, make=recovered(5)),
-    "separable-0": Row(model=R18, make=chain({"method": "lighten", "separable": True})),
+    "factorize-50-weights": Row(model=R18, make=chain({**HALF, "data_aware": False})),
+    "factorize-50": Row(model=R18, make=chain(HALF), reference="factorize-50-weights", margin=0.0),
+    "factorize-50-2": Row(model=R18, make=chain(HALF, {**DISTILL, "epochs": 2}), reference="dense-2", margin=-1.5),
+    "separable": Row(model=R18, make=chain({"method": "lighten", "separable": True})),
     "separable-5": Row(
         model=R18,
         make=chain({"method": "lighten", "separable": True, "fold_batch_norm": False}, {**DISTILL, "epochs": 5}),
         reference="dense-5",
         margin=-2.5,
     ),
+    "factorize-20-5": Row(
+        model=R18,
+        make=chain({**HALF, "macs_ratio": 0.2}, {**DISTILL, "epochs": 5}),
+        reference="dense-5",
+        margin=-2.5,
+    ),
 }
-ROWS: Mapping[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()} | CHAINS
-
-PAGE = Page("DISTILLATION", HEAD, ROWS, on_request=frozenset(name for name in ROWS if ":" in name))
-
-if __name__ == "__main__":
-    PAGE.main(__doc__)
+ROWS: dict[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()} | CHAINS

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,55 @@ def unfolded(layer: Seeing, x: Tensor) -> Tensor:
     return grouped.permute(1, 2, 0, 3).reshape(layer.groups, grouped.shape[2], images * positions)
 
 
+def drawn(layer: Seeing, x: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """At most `count` of the columns of `unfolded`, drawn without repeats, for a layer of one group.
+
+    Shape (features, columns).
+    """
+    if isinstance(layer, nn.Linear):
+        rows = x.reshape(-1, layer.in_features)
+        return rows[_chosen(len(rows), count, random).to(x.device)].T
+    down, across = (_Axis.of(layer, x, axis) for axis in (0, 1))
+    padded = F.pad(x, (across.padding, across.padding, down.padding, down.padding))
+    chosen = _chosen(len(x) * down.count * across.count, count, random).to(x.device)
+    place, column = chosen // across.count, chosen % across.count
+    image, row = place // down.count, place % down.count
+    channels = torch.arange(x.shape[1], device=x.device)
+    patches = padded[
+        image.view(-1, 1, 1, 1), channels.view(1, -1, 1, 1), down.seen(row)[:, None, :, None],
+        across.seen(column)[:, None, None, :],
+    ]  # fmt: skip
+    return patches.flatten(1).T
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """How a kernel goes over the rows of an image, or over its columns."""
+
+    size: int
+    stride: int
+    padding: int
+    dilation: int
+    #: How many places it has.
+    count: int
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d, x: Tensor, axis: int) -> Self:
+        size, stride, dilation = layer.kernel_size[axis], layer.stride[axis], layer.dilation[axis]
+        padding = int(layer.padding[axis])
+        count = (x.shape[2 + axis] + 2 * padding - dilation * (size - 1) - 1) // stride + 1
+        return cls(size, stride, padding, dilation, count)
+
+    def seen(self, places: Tensor) -> Tensor:
+        """Where the kernel's entries lie in the padded image, (places, size)."""
+        offsets = torch.arange(self.size, device=places.device) * self.dilation
+        return places.unsqueeze(1) * self.stride + offsets
+
+
+def _chosen(among: int, count: int, random: torch.Generator) -> Tensor:
+    return torch.randperm(among, generator=random)[:count]
+
+
 #: Of the mean of a product's diagonal: what is added to the diagonal, so that few images do not make it singular.
 DAMPING = 0.01
 
@@ -42,7 +93,9 @@ class _Seen(Exception):
 
 
 @contextmanager
-def _watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+def watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Within this block each run of one of the layers is told, with its name and its first argument."""
+
     def hook(name: str) -> Callable[..., None]:
         return lambda layer, args: see(name, args[0])
 
@@ -66,7 +119,7 @@ def ran(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, in
     layers = {name: module.get_submodule(name) for name in names}
     seen: dict[str, None] = {}
     where = next(module.parameters()).device
-    with evaluating(module), _watching(layers, lambda name, _: seen.setdefault(name)):
+    with evaluating(module), watching(layers, lambda name, _: seen.setdefault(name)):
         module(torch.zeros(1, *input_shape, device=where))
     return list(seen)
 
@@ -79,7 +132,7 @@ def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iter
         squares = unfolded(layers[name], x).double().square().sum(2)
         sums[name] = sums[name] + squares if name in sums else squares
 
-    with evaluating(module), _watching(layers, see):
+    with evaluating(module), watching(layers, see):
         for x in batches:
             module(x)
     return sums
@@ -96,7 +149,7 @@ def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:
         found.append(seen)
         raise _Seen
 
-    with evaluating(module), _watching({"layer": layer}, see), suppress(_Seen):
+    with evaluating(module), watching({"layer": layer}, see), suppress(_Seen):
         module(x)
     return found[0] if found else None
 

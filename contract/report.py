@@ -170,6 +170,21 @@ class QuantizationFidelity(Value):
 
 
 #: What a job can warn of.
+class FactorizedLayer(Value):
+    """A layer in whose place a step has put several of low rank."""
+
+    name: str
+    #: Such as `spatial`.
+    scheme: str
+    ranks: tuple[int, ...]
+    full_ranks: tuple[int, ...]
+    #: Part of what the layer gives out, in squares, that is kept; without data, of its weight.
+    kept: float
+    #: Before and after the step.
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+
+
 NoticeCode = Literal[
     "masked_only",
     "slower_than_baseline",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from compressor.allotment import Option, allotted
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
@@ -14,7 +15,6 @@ from compressor.inputs import in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
-from compressor.quantization.allotment import Option, allotted
 from compressor.quantization.coding import Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
@@ -122,7 +122,7 @@ class _Work:
         return Form(scheme, bits, group, clipped=params.clipping == "least_squares")
 
     def _allotted(
-        self, target: float, fixed: Mapping[str, int], options: Mapping[str, tuple[Option, ...]]
+        self, target: float, fixed: Mapping[str, int], options: Mapping[str, tuple[Option[int], ...]]
     ) -> dict[str, int]:
         """Bits of the weights that have options with which all together have the target on the average."""
         coding, count = self.coding, sum(self.weight(name).numel() for name in self.names)
@@ -133,9 +133,9 @@ class _Work:
             raise UnfitModel(
                 f"These layers have at least {least:.2f} bits, scales and codebooks counted.", pointer="/target_bits"
             )
-        return {name: option.bits for name, option in chosen.items()}
+        return {name: option.form for name, option in chosen.items()}
 
-    def _options(self, names: list[str], answered: Tensor | None) -> dict[str, tuple[Option, ...]]:
+    def _options(self, names: list[str], answered: Tensor | None) -> dict[str, tuple[Option[int], ...]]:
         """What each number of bits takes, and what it does to the answers where one weight alone has it."""
         images, coding, found = self._images(), self.coding, {}
         assert answered is not None

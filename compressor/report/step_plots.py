@@ -7,11 +7,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from pydantic import TypeAdapter
 
 from compressor.report.style import ACCENT, BEFORE, INK, MUTED, STYLE
 from compressor.report.words import in_short
 from contract.methods import Params
 from contract.report import (
+    FactorizedLayer,
     Flips,
     Histogram,
     LayerReport,
@@ -22,7 +24,7 @@ from contract.report import (
 )
 
 #: Details of a step that are drawn, and not told in words.
-DRAWN = frozenset({"histogram", "sensitivity", "importance", "quantization"})
+DRAWN = frozenset({"histogram", "sensitivity", "importance", "quantization", "factorized"})
 #: What losses are of, by the detail that holds them.
 _CURVES: Mapping[str, str] = {
     "train_loss": "training",
@@ -30,6 +32,7 @@ _CURVES: Mapping[str, str] = {
     "train_loss_without_teacher": "training without teacher",
     "held_out_loss_without_teacher": "held out, without teacher",
 }
+_FACTORIZED = TypeAdapter(tuple[FactorizedLayer, ...])
 #: Layers whose bars bear their names at most, and characters of a name.
 _LABELS, _LONGEST = 48, 28
 #: Layers whose curves bear their names: those that lose most.
@@ -53,6 +56,9 @@ def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, 
         if "sensitivity" in report.details:
             curves = Sensitivity.model_validate(report.details["sensitivity"])
             yield "What each layer can lose", loss_by_layer(curves)
+        if "factorized" in report.details:
+            made = _FACTORIZED.validate_python(report.details["factorized"])
+            yield f"What {step.method} has made of layers", costs_by_layer(made)
         if "quantization" in report.details:
             near = QuantizationFidelity.model_validate(report.details["quantization"])
             yield f"How near {step.method} stays to the float network", noise_by_layer(near)
@@ -84,6 +90,23 @@ def weights_by_layer(layers: Sequence[LayerReport]) -> Figure:
         below.yaxis.set_major_formatter(FuncFormatter(lambda count, _: in_short(count)))
         below.legend(frameon=False, loc="upper left")
         _name_places(below, [layer.name for layer in shown])
+    return figure
+
+
+def costs_by_layer(layers: Sequence[FactorizedLayer]) -> Figure:
+    """The MACs of each factorized layer, before and after; above, the part of its output that is lost."""
+    places = range(len(layers))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+        above.bar(places, [100 * (1 - layer.kept) for layer in layers], color=ACCENT, width=0.7)
+        above.set_ylabel("output lost, %")
+        below.bar(places, [layer.macs[0] for layer in layers], color=BEFORE, width=0.7, label="before")
+        below.bar(places, [layer.macs[1] for layer in layers], color=ACCENT, width=0.7, label="after")
+        below.set_ylabel("MACs")
+        below.yaxis.set_major_formatter(FuncFormatter(lambda count, _: in_short(count)))
+        below.legend(frameon=False, loc="upper left")
+        _name_places(below, [f"{layer.name} ({layer.scheme})" for layer in layers])
     return figure
 
 

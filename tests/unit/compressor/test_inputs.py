@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, input_products, input_squares, sees, unfolded
+from compressor.inputs import Seeing, drawn, input_products, input_squares, sees, unfolded
 
 LAYERS = {
     "plain": nn.Conv2d(6, 8, 3, bias=False),
@@ -88,3 +88,26 @@ def test_nothing_behind_the_layer_is_run() -> None:
 )
 def test_some_layers_cannot_be_unfolded(layer: nn.Module, can: bool) -> None:
     assert sees(layer) is can
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(5, 2),
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(2, 1)),
+        nn.Conv2d(3, 4, 3, stride=2, padding=1, dilation=2),
+    ],
+    ids=str,
+)
+def test_drawn_columns_are_unfolded_ones_each_once(layer: nn.Linear | nn.Conv2d) -> None:
+    # Given an input / When more columns are drawn than there are
+    x = torch.randn(2, 6, 5) if isinstance(layer, nn.Linear) else torch.randn(2, 3, 9, 8)
+    (columns,) = unfolded(layer, x)
+    everything = drawn(layer, x, 1000, torch.Generator().manual_seed(0))
+    # Then each is there once, in another order; and of fewer each is one of them
+    distances = torch.cdist(everything.T, columns.T)
+    assert everything.shape == columns.shape
+    assert sorted(distances.argmin(1).tolist()) == list(range(columns.shape[1]))
+    some = drawn(layer, x, 3, torch.Generator().manual_seed(0))
+    assert some.shape == (columns.shape[0], 3)
+    assert torch.equal(some, everything[:, :3])

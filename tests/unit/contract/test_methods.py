@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.methods import Role
+from contract.methods.factorize import Factorize
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.train import FineTune
 
@@ -90,3 +91,15 @@ def test_what_is_echoed_is_what_will_be_done(given: dict[str, object], amount: f
     assert params.amount == amount
     assert PruneWeights.model_validate_json(params.model_dump_json()) == params
     assert (PruneChannels().ratio, PruneChannels(macs_ratio=0.3).ratio) == (0.5, None)
+
+
+@pytest.mark.parametrize(
+    "params", [{"rank": 0.5, "energy": 0.9}, {"macs_ratio": 0.5, "rank": 0.5}, {"rank_by_layer": {"fc": 0.5}}]
+)
+def test_factorize_is_told_once_how_much_to_keep(params: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"give one of|needs rank"):
+        Factorize.model_validate(params)
+
+
+def test_factorize_halves_the_macs_where_nothing_is_told() -> None:
+    assert (Factorize().macs_ratio, Factorize(energy=0.9).macs_ratio) == (0.5, None)

@@ -14,6 +14,7 @@ from compressor.sparsity.histogram import Tally, histogram
 from contract.artifact import ArtifactFormat
 from contract.model import Architecture
 from contract.report import (
+    FactorizedLayer,
     Flips,
     Histogram,
     LayerBefore,
@@ -227,6 +228,23 @@ def test_what_a_step_has_found_out_is_drawn(document: ReportDocument) -> None:
     assert "zeros_before" not in html
     tags = read(html)
     assert (tags.wrong, tags.open) == ([], [])
+
+
+def test_what_became_of_factorized_layers_is_drawn(document: ReportDocument) -> None:
+    # Given a step that has put factors in the place of two layers
+    layers = [
+        FactorizedLayer(
+            name=f"layer{n}.conv1", scheme="spatial", ranks=(8 * n,), full_ranks=(64,), kept=1 - n / 100,
+            parameters=(9216, 3072 * n), macs=(9216 * 64, 3072 * 64 * n),
+        ).model_dump(mode="json")
+        for n in (1, 2)
+    ]  # fmt: skip
+    # When the page is made
+    html = page(with_details(document, factorized=layers))
+    # Then it has a picture of them, and tells the figures in no words
+    assert "What prune_channels has made of layers" in html
+    assert "layer2.conv1 (spatial)" in html
+    assert "full_ranks" not in html
 
 
 def test_the_noise_of_quantization_is_drawn(document: ReportDocument) -> None:

@@ -1,14 +1,14 @@
-"""Bits go where they save most."""
+"""A budget goes where it saves most."""
 
 import itertools
 
 import pytest
 import torch
 
-from compressor.quantization.allotment import Option, allotted
+from compressor.allotment import Option, allotted
 
 
-def options(seed: int) -> dict[str, tuple[Option, ...]]:
+def options(seed: int) -> dict[str, tuple[Option[int], ...]]:
     """Layers of different sizes, whose losses fall by about four with each bit, but not evenly."""
     random = torch.Generator().manual_seed(seed)
     sizes = torch.randint(10, 1000, (6,), generator=random).tolist()
@@ -20,7 +20,7 @@ def options(seed: int) -> dict[str, tuple[Option, ...]]:
     }
 
 
-def best(layers: dict[str, tuple[Option, ...]], budget: float) -> float:
+def best(layers: dict[str, tuple[Option[int], ...]], budget: float) -> float:
     """The least loss of all that fits, by trying everything."""
     tried = itertools.product(*layers.values())
     return min(sum(o.loss for o in one) for one in tried if sum(o.size for o in one) <= budget)
@@ -50,4 +50,13 @@ def test_an_option_that_saves_nothing_is_not_taken() -> None:
     # Given a layer that loses more with more bits / When there is room for all / Then it has the fewest
     chosen = allotted({"a": (Option(1, 1.0, 0.1), Option(8, 8.0, 0.2))}, 100.0)
     assert chosen is not None
-    assert chosen["a"].bits == 1
+    assert chosen["a"].form == 1
+
+
+def test_room_that_is_left_goes_to_options_beside_the_hull() -> None:
+    # Given an option that saves less for its size than the next one, which is too large
+    options = {"a": (Option("small", 1.0, 1.0), Option("middle", 5.0, 0.9), Option("large", 9.0, 0.0))}
+    # When there is room for it / Then it is taken
+    chosen = allotted(options, 8.0)
+    assert chosen is not None
+    assert chosen["a"].form == "middle"

@@ -1,0 +1,1 @@
+"""How the product of a weight becomes several, each of low rank."""

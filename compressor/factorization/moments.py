@@ -1,0 +1,88 @@
+"""First and second moments of what layers see, gathered in one run over calibration images."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.inputs import Seeing, drawn, watching
+from compressor.measure.counting import evaluating
+
+#: Of one batch, drawn at random, a layer looks at so many columns, or at so many for each feature where that is more.
+_COLUMNS, _FOR_EACH = 512, 0.5
+#: Layers that see more numbers at once are known by what they give out.
+_WIDEST = 6144
+#: Part of the power that is taken for white noise, at least and where there are as few columns as features.
+_LEAST, _SHRINKING = 1e-4, 0.1
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of what a layer sees, on the CPU."""
+
+    #: (features,), float64.
+    mean: Tensor
+    #: (features, features), float32 and regular.
+    covariance: Tensor
+
+
+@dataclass
+class Sums:
+    """What has been seen so far of one layer."""
+
+    count: int
+    first: Tensor
+    second: Tensor
+
+    @classmethod
+    def none(cls, width: int, device: torch.device) -> "Sums":
+        """The sums of no columns."""
+        return cls(0, torch.zeros(width, device=device), torch.zeros(width, width, device=device))
+
+    def add(self, columns: Tensor) -> None:
+        """Count further columns, (features, columns)."""
+        self.count += columns.shape[1]
+        self.first += columns.sum(1)
+        self.second.addmm_(columns, columns.T)
+
+    def moments(self) -> Moments:
+        """What these sums say of all columns."""
+        mean, second = self.first.cpu() / self.count, self.second.cpu() / self.count
+        return Moments(mean.double(), shrunk(second.addr_(mean, mean, alpha=-1), self.count))
+
+
+def shrunk(covariance: Tensor, count: int) -> Tensor:
+    """A part of the covariance gives way to that of white noise with the same power: more for few columns."""
+    width = len(covariance)
+    part = max(_LEAST, _SHRINKING * min(1.0, width / count))
+    power = covariance.diagonal().mean().clamp_min(1e-12)
+    return covariance.mul_(1 - part).diagonal_scatter(covariance.diagonal() + part * power)
+
+
+def sees_all(features: int) -> bool:
+    """Whether all that a layer sees is looked at; of others only what they give out is."""
+    return features <= _WIDEST
+
+
+def gathered(
+    module: nn.Module, layers: Mapping[str, Seeing], batches: Iterable[Tensor], *, seed: int
+) -> dict[str, Sums]:
+    """What each layer that is run sees unfolded; of layers that see too much, what they give out without their bias.
+
+    Layers have one group.
+    """
+    sums: dict[str, Sums] = {}
+    random = torch.Generator().manual_seed(seed)
+
+    def see(name: str, x: Tensor) -> None:
+        weight = layers[name].weight.flatten(1)
+        wanted = max(_COLUMNS, int(_FOR_EACH * weight.shape[1]))
+        columns = drawn(layers[name], x.float(), wanted, random)
+        seen = columns if sees_all(weight.shape[1]) else weight @ columns
+        sums.setdefault(name, Sums.none(len(seen), seen.device)).add(seen)
+
+    with evaluating(module), watching(layers, see):
+        for x in batches:
+            module(x)
+    return sums

@@ -1,0 +1,180 @@
+"""Low-rank factorization: a layer becomes a few cheaper ones (Denton et al. 2014, arXiv:1404.0736)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from compressor.candidate import Candidate
+from compressor.context import Context
+from compressor.factorization.building import Factors, factors, put
+from compressor.factorization.costs import Cost, cost
+from compressor.factorization.layer import Known
+from compressor.factorization.moments import Sums, gathered
+from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank
+from compressor.factorization.ranks import Chosen, with_energy, within
+from compressor.factorization.survey import Survey, survey
+from compressor.layers import first_meant, matching, weighted_modules
+from compressor.measure.counting import count_macs, count_parameters
+from compressor.training.normalization import recalibrate
+from contract.failures import UnfitModel
+from contract.methods.factorize import Factorize
+from contract.report import FactorizedLayer
+
+_BATCH = 32
+_DEARER = "no rank that it may have makes it cheaper"
+
+
+def preflight(candidate: Candidate, params: Factorize) -> None:
+    """See whether the patterns match."""
+    _names(candidate, params)
+    for pattern in params.rank_by_layer:
+        matching(list(weighted_modules(candidate.module)), include=(pattern,), exclude=())
+
+
+def _names(candidate: Candidate, params: Factorize) -> list[str]:
+    return matching(list(weighted_modules(candidate.module)), include=params.include, exclude=params.exclude)
+
+
+def apply(candidate: Candidate, params: Factorize, context: Context) -> Candidate:
+    """Put factors in the place of every matching layer for which that pays.
+
+    Raises `UnfitModel` where there is no such layer, or where a target is out of reach.
+    """
+    preflight(candidate, params)
+    candidate.module.to(context.device)
+    work = _Work.of(candidate, params, context)
+    proposals = work.proposals()
+    chosen = work.chosen(proposals) if proposals else {}
+    if not chosen:
+        raise UnfitModel(work.nothing(proposals))
+    made = work.factors(chosen)
+    edits = put(candidate.module, chosen, made)
+    if params.recalibrate and context.calibration is not None:
+        recalibrate(candidate.module, context.calibration, device=context.device)
+    after = replace(candidate, edits=(*candidate.edits, *edits))
+    work.tell(after, chosen, made, proposals)
+    return after
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One step underway."""
+
+    params: Factorize
+    context: Context
+    survey: Survey
+    #: What the layers see, where images are looked at.
+    seen: Mapping[str, Sums]
+    #: Of each layer, and of the network.
+    own: Mapping[str, Cost]
+    whole: Cost
+
+    @classmethod
+    def of(cls, candidate: Candidate, params: Factorize, context: Context) -> "_Work":
+        found = survey(candidate, _names(candidate, params))
+        own = {name: cost([layer.part], layer.shapes) for name, layer in found.layers.items()}
+        return cls(params, context, found, _seen(candidate, found, params, context), own, _cost_of(candidate))
+
+    def proposals(self) -> dict[str, tuple[Proposal, ...]]:
+        """What can be made of each layer, for layers for which anything pays."""
+        found = {}
+        for number, name in enumerate(self.survey.layers):
+            self.context.progress(0.3 + 0.4 * number / len(self.own), f"ranks of layer {number + 1} of {len(self.own)}")
+            found[name] = self._proposed(name)
+        return {name: each for name, each in found.items() if each}
+
+    def _proposed(self, name: str) -> tuple[Proposal, ...]:
+        layer, known, params = self.survey.layers[name], self._known(name), self.params
+        if params.rank is None:
+            return of_all_ranks(layer, known, params.scheme, params.round_to)
+        part = first_meant(name, params.rank_by_layer) or params.rank
+        return of_rank(layer, known, params.scheme, params.round_to, part=part)
+
+    def _known(self, name: str) -> Known:
+        seen = self.seen.get(name)
+        return Known.of(self.survey.layers[name].module, None if seen is None else seen.moments())
+
+    def chosen(self, proposals: Mapping[str, tuple[Proposal, ...]]) -> Chosen:
+        """The form that each layer gets."""
+        if self.params.macs_ratio is not None:
+            return self._within(proposals, lambda c: c.macs, self.params.macs_ratio, "macs_ratio")
+        if self.params.parameters_ratio is not None:
+            return self._within(proposals, lambda c: c.parameters, self.params.parameters_ratio, "parameters_ratio")
+        if self.params.energy is not None:
+            return with_energy(proposals, self.params.energy)
+        return {name: only for name, (only,) in proposals.items()}
+
+    def _within(
+        self, proposals: Mapping[str, tuple[Proposal, ...]], measure: Callable[[Cost], int], ratio: float, name: str
+    ) -> Chosen:
+        rest = measure(self.whole) - sum(measure(self.own[layer]) for layer in proposals)
+        found = within(proposals, self.own, measure=measure, budget=ratio * measure(self.whole) - rest)
+        if found is None:
+            least = rest + sum(min(measure(p.cost) for p in each) for each in proposals.values())
+            raise UnfitModel(
+                f"With the lowest ranks that these layers may have, {least / measure(self.whole):.1%} is left.",
+                pointer=f"/{name}",
+            )
+        return found
+
+    def nothing(self, proposals: Mapping[str, tuple[Proposal, ...]]) -> str:
+        """Why no layer is factorized."""
+        name, reason = next(iter(self._left({}, proposals).items()))
+        return f"No layer can be factorized: {name}, because {reason}."
+
+    def factors(self, chosen: Chosen) -> dict[str, Factors]:
+        """What stands in the place of each layer."""
+        made = {}
+        for number, (name, proposal) in enumerate(chosen.items()):
+            self.context.progress(0.7 + 0.3 * number / len(chosen), f"factors of layer {number + 1} of {len(chosen)}")
+            made[name] = factors(self.survey.layers[name].module, self._known(name), proposal)
+        return made
+
+    def _left(self, chosen: Chosen, proposals: Mapping[str, tuple[Proposal, ...]]) -> dict[str, str]:
+        """Why each other layer is what it was."""
+        whole = {
+            name: "all of it is needed for what shall be kept" if name in proposals else _DEARER
+            for name in self.survey.layers
+            if name not in chosen
+        }
+        return {**self.survey.left, **whole}
+
+    def tell(
+        self,
+        after: Candidate,
+        chosen: Chosen,
+        made: Mapping[str, Factors],
+        proposals: Mapping[str, tuple[Proposal, ...]],
+    ) -> None:
+        """What became of each layer, and what is left of the network."""
+        layers = [self._told(name, proposal, made[name].kept) for name, proposal in chosen.items()]
+        self.context.record("factorized", [layer.model_dump(mode="json") for layer in layers])
+        self.context.record("layers_left_alone", {**self._left(chosen, proposals)})
+        left = _cost_of(after)
+        self.context.record("macs_left", left.macs / self.whole.macs)
+        self.context.record("parameters_left", left.parameters / self.whole.parameters)
+
+    def _told(self, name: str, proposal: Proposal, kept: float) -> FactorizedLayer:
+        before, after = self.own[name], proposal.cost
+        return FactorizedLayer(
+            name=name,
+            scheme=proposal.scheme,
+            ranks=proposal.ranks,
+            full_ranks=proposal.full_ranks,
+            kept=round(kept, 6),
+            parameters=(before.parameters, after.parameters),
+            macs=(before.macs, after.macs),
+        )
+
+
+def _seen(candidate: Candidate, found: Survey, params: Factorize, context: Context) -> Mapping[str, Sums]:
+    if not params.data_aware or context.calibration is None:
+        return {}
+    context.progress(0.0, "looking at what layers see")
+    images = context.calibration.take(params.samples, seed=context.seed)
+    batches = (batch.x.to(context.device) for batch in images.batches(_BATCH))
+    layers = {name: layer.module for name, layer in found.layers.items()}
+    return gathered(candidate.module, layers, batches, seed=context.seed)
+
+
+def _cost_of(candidate: Candidate) -> Cost:
+    return Cost(count_macs(candidate.module, candidate.input_shape).total, count_parameters(candidate.module))
