@@ -486,6 +486,13 @@ class LimitUnmet(JobFailure):
     hint = "Raise `max_drop`, or train through the codes."
 
 
+class NothingFits(JobFailure):
+    """No architecture costs as little as the budget says."""
+
+    code = "nothing_fits"
+    hint = "Raise the budget, or name an `architecture`. GET /v1/architectures?sort=parameters lists the smallest."
+
+
 class TrainingDiverged(JobFailure):
     """The loss became NaN or infinite."""
 

@@ -131,7 +131,7 @@ def _named(spec: JobSpec) -> Iterator[tuple[str, Architecture]]:
     if not isinstance(spec.model, str):
         yield "/model/architecture", spec.model.architecture
     for index, step in enumerate(spec.steps):
-        if isinstance(step, ReplaceArchitecture):
+        if isinstance(step, ReplaceArchitecture) and step.architecture is not None:
             yield f"/steps/{index}/architecture", step.architecture
         if isinstance(step, Distill) and isinstance(step.student, Architecture):
             yield f"/steps/{index}/student", step.student

@@ -1,5 +1,6 @@
 """Who learns: the model as it is, a fresh architecture, another model, or a smaller copy of the teacher."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -7,10 +8,11 @@ import torch
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.models.architectures import width_of_logits
-from compressor.models.edits import edits_between
+from compressor.models.edits import Remove, apply_edits, edits_between
 from compressor.models.replacement import replacement
+from compressor.pruning.blocks import removable_blocks
 from compressor.pruning.channels import Pruning, Target, narrow
-from contract.failures import ClassesMismatch
+from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill, Scaled
 from contract.methods.prune import PruneChannels
 from contract.model import Architecture
@@ -19,8 +21,8 @@ from contract.model import Architecture
 def student_of(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     """The student, for the caller to train; it takes the candidate's inputs and tells its classes apart.
 
-    Raises what `replacement` raises, `ClassesMismatch` where another model has other classes, and
-    `InvalidArchitecture` where it does not take such inputs.
+    Raises what `replacement` raises; `ClassesMismatch` where another model has other classes, and `InvalidArchitecture`
+    where it does not take such inputs; `UnfitModel` and `PruningFailed` where the teacher cannot be made smaller.
     """
     match params.student:
         case Architecture() as architecture:
@@ -43,16 +45,37 @@ def _another(candidate: Candidate, other: Candidate) -> Candidate:
 
 
 def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: int) -> Candidate:
-    """The teacher's architecture with fresh weights and a part of its channels."""
+    """The teacher's architecture with fresh weights, a part of its residual blocks and of its channels."""
     fresh = replacement(candidate, _headless(teacher.architecture), seed=seed)
+    shallow = _without(fresh, _superfluous(removable_blocks(fresh.module, fresh.input_shape), scale.depth))
+    return _narrowed(shallow, scale.width, seed=seed) if scale.width < 1 else shallow
+
+
+def _superfluous(blocks: Sequence[str], depth: float) -> list[str]:
+    """Those that go, as evenly spread as can be; raises `UnfitModel` where depth asks for some and none can go."""
+    count = len(blocks) - round(depth * len(blocks))
+    if depth < 1 and not count:
+        raise UnfitModel(
+            f"The teacher has {len(blocks)} residual blocks that it can do without, of which depth {depth:g} keeps all."
+        )
+    return [blocks[(2 * number + 1) * len(blocks) // (2 * count)] for number in range(count)]
+
+
+def _without(fresh: Candidate, blocks: Sequence[str]) -> Candidate:
+    edits = tuple(Remove(module=name) for name in blocks)
+    apply_edits(fresh.module, edits)
+    return replace(fresh, edits=(*fresh.edits, *edits))
+
+
+def _narrowed(fresh: Candidate, width: float, *, seed: int) -> Candidate:
     pruning = Pruning(
-        params=PruneChannels(ratio=1 - scale.width),
+        params=PruneChannels(ratio=1 - width),
         example=torch.zeros(1, *fresh.input_shape),
-        target=Target(None, 1 - scale.width),
+        target=Target(None, 1 - width),
         seed=seed,
     )
     narrowed = narrow(fresh.module, pruning).module
-    return replace(fresh, module=narrowed, edits=edits_between(fresh.module, narrowed))
+    return replace(fresh, module=narrowed, edits=(*fresh.edits, *edits_between(fresh.module, narrowed)))
 
 
 def _headless(architecture: Architecture) -> Architecture:

@@ -2,53 +2,90 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from compressor.measure.counting import count_macs, count_parameters
+from compressor.measure.counting import Macs, count_macs, count_parameters
+from compressor.measure.file_size import safetensors_bytes
 from compressor.models.architectures import build, names
 from compressor.models.torchvision_ops import torchvision
 from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
-from contract.architecture import ArchitectureCard
+from contract.architecture import SIDES, ArchitectureEntry, Cost
 from contract.failures import InvalidArchitecture
 from contract.model import Architecture, Preprocessing
 
 FILE = Path("contract") / "architectures.json"
 
 #: Building and counting one architecture may take so long, in seconds.
-_SECONDS = 60.0
+_SECONDS = 300.0
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def cards() -> Iterator[ArchitectureCard]:
-    """A card for each architecture that can be built and answers with logits for one image."""
+def entries() -> Iterator[ArchitectureEntry]:
+    """An entry for each architecture that can be built and answers with logits for one image."""
     for library in ("torchvision", "timm"):
         for name in sorted(names(library)):
-            card = _card(library, name)
-            if card is not None:
-                yield card
+            entry = entry_of(library, name)
+            if entry is not None:
+                yield entry
 
 
-def _card(library: Any, name: str) -> ArchitectureCard | None:
+def entry_of(library: Any, name: str) -> ArchitectureEntry | None:
+    """What the catalogue keeps of one architecture; None, said on stderr, where it cannot be built and counted."""
     architecture = Architecture(library=library, name=name)
     try:
         with time_limit(_SECONDS):
             module = _hollow(architecture)
             preprocessing = _fitting(_documented(library, name), module)
-            return ArchitectureCard(
+            default = _macs(module, preprocessing.size)
+            by_side = [_macs(module, (side, side)) for side in sides(library)]
+            return ArchitectureEntry(
                 library=library,
                 name=name,
                 options={"num_classes": 1000},
                 preprocessing=preprocessing,
-                parameters=count_parameters(module),
-                macs=_macs(module, preprocessing),
+                published_accuracy=_accuracy_of_torchvision(name) if library == "torchvision" else None,
+                parameters_per_class=_per_class(architecture, module) if library == "torchvision" else None,
+                macs=None if default is None else default.total,
+                rgb=_cost(module, [None if macs is None else macs.total for macs in by_side]),
+                gray=_gray(architecture, module, by_side) if library == "torchvision" else None,
             )
     except (InvalidArchitecture, TimeLimitExceeded, RuntimeError, ValueError, AssertionError) as error:
         sys.stderr.write(f"{library}.{name} is left out: {str(error)[:200]}\n")
         return None
+
+
+def sides(library: str) -> tuple[int, ...]:
+    """For which images multiply-accumulates are counted: for timm's networks, over an hour's work, their own alone."""
+    return SIDES if library == "torchvision" else ()
+
+
+def _per_class(architecture: Architecture, module: nn.Module) -> int:
+    """Parameters that one class more costs."""
+    fewer = architecture.model_copy(update={"options": {"num_classes": 990}})
+    return (count_parameters(module) - count_parameters(_hollow(fewer))) // 10
+
+
+def _cost(module: nn.Module, macs: Sequence[int | None]) -> Cost:
+    return Cost(parameters=count_parameters(module), size_bytes=safetensors_bytes(module), macs=tuple(macs))
+
+
+def _gray(architecture: Architecture, colour: nn.Module, by_side: Sequence[Macs | None]) -> Cost | None:
+    """What the network for one channel costs: a third of the first convolution's multiply-accumulates, and the rest.
+
+    None where that is not all that the two networks differ in, or there is no such network.
+    """
+    try:
+        module = _hollow(architecture, in_channels=1)
+    except (InvalidArchitecture, RuntimeError, ValueError, AssertionError):
+        return None
+    name, first = next(((n, m) for n, m in colour.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
+    if first is None or count_parameters(colour) - count_parameters(module) != first.weight.numel() // 3 * 2:
+        return None
+    return _cost(module, [None if macs is None else macs.total - macs.by_module[name] // 3 * 2 for macs in by_side])
 
 
 def _fitting(documented: Preprocessing, module: nn.Module) -> Preprocessing:
@@ -57,17 +94,17 @@ def _fitting(documented: Preprocessing, module: nn.Module) -> Preprocessing:
     return documented if side == documented.size[0] else documented.model_copy(update={"size": (side, side)})
 
 
-def _hollow(architecture: Architecture) -> nn.Module:
+def _hollow(architecture: Architecture, *, in_channels: int = 3) -> nn.Module:
     try:
-        return build(architecture, device="meta")
+        return build(architecture, in_channels=in_channels, device="meta")
     except InvalidArchitecture:
-        return build(architecture)
+        return build(architecture, in_channels=in_channels).to("meta")
 
 
-def _macs(module: nn.Module, preprocessing: Preprocessing) -> int | None:
+def _macs(module: nn.Module, size: tuple[int, int]) -> Macs | None:
     try:
-        return count_macs(module, (3, *preprocessing.size)).total
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
+        return count_macs(module, (3, *size))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError):
         return None
 
 
@@ -82,6 +119,12 @@ def _of_torchvision(name: str) -> Preprocessing:
     return Preprocessing(
         size=(size, size), mean=tuple(transforms.mean), std=tuple(transforms.std), crop=round(size / resize, 4)
     )
+
+
+def _accuracy_of_torchvision(name: str) -> float:
+    """Top-1 on ImageNet of the default weights, as their metadata tell it."""
+    percent: float = torchvision().models.get_model_weights(name).DEFAULT.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    return round(percent / 100, 5)
 
 
 def _of_timm(name: str) -> Preprocessing:
@@ -101,7 +144,7 @@ def _of_timm(name: str) -> Preprocessing:
 
 def main() -> None:
     """Write the catalogue, an architecture to a line."""
-    lines = [json.dumps(card.model_dump(mode="json"), separators=(",", ":")) for card in cards()]
+    lines = [json.dumps(entry.model_dump(mode="json"), separators=(",", ":")) for entry in entries()]
     FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 

@@ -42,7 +42,7 @@ def card_of(kind: type[Params]) -> MethodCard:
 
 def _example(kind: type[Params]) -> dict[str, Any]:
     required = {name: _sample(field.examples) for name, field in kind.model_fields.items() if field.is_required()}
-    return kind.model_validate(required).model_dump(mode="json")
+    return kind.model_validate(required | dict(kind.example)).model_dump(mode="json")
 
 
 def _sample(examples: list[Any] | None) -> Any:

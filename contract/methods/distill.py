@@ -18,7 +18,16 @@ StudentName = Annotated[str, Field(pattern=rf"^(current|{_MODEL})$")]
 class Scaled(Value):
     """The teacher's architecture, smaller and with fresh weights."""
 
-    width: float = Field(gt=0, lt=1, description="The part of its channels that each layer keeps.", examples=[0.5])
+    width: float = Field(default=1.0, gt=0, le=1, description="The part of its channels that each layer keeps.")
+    depth: float = Field(
+        default=1.0, gt=0, le=1, description="The part of the residual blocks that is kept, of those it can do without."
+    )
+
+    @model_validator(mode="after")
+    def _is_smaller(self) -> Self:
+        if self.width == self.depth == 1:
+            raise ValueError("width or depth must be below 1: a copy as large is the teacher's own architecture")
+        return self
 
 
 class Distill(Training):

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contract.value import Value
+from contract.value import Json, Value
 
 
 class Stage(StrEnum):
@@ -114,6 +114,8 @@ class Params(Value):
     stage: ClassVar[Stage]
     #: Datasets without which the method cannot work. Training data stands in for missing calibration data.
     needs: ClassVar[frozenset[Role]] = frozenset()
+    #: What a step says where its defaults alone say too little.
+    example: ClassVar[Mapping[str, Json]] = {}
     #: Whether the labels of the data are used too.
     needs_labels: ClassVar[bool] = False
     #: Whether it leaves weights with the codes that an earlier step has given them.

@@ -1,16 +1,17 @@
 """What can be asked for: methods, architectures, capabilities, error codes."""
 
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from contract.architecture import ArchitectureCard, ArchitectureList, architectures
-from contract.failures import ErrorCatalogue, ErrorEntry, NotFound, every_failure
+from contract.architecture import ArchitectureList
+from contract.failures import ErrorCatalogue, ErrorEntry, InvalidRequest, NotFound, every_failure
 from contract.methods import METHODS
 from contract.methods.card import MethodCard, MethodList, card_of
 from contract.model import ModelFormat
 from contract.worker import Capabilities, ServiceLimits
+from service.architectures import ArchitectureFilter, page_of
 from service.bodies import MAX_BODY
 from service.house import InHouse
 from service.routes.jobs import MAX_WAIT
@@ -39,28 +40,10 @@ def get_method(name: str) -> MethodCard:
     return _cards()[name]
 
 
-@router.get("/architectures")
-def list_architectures(
-    library: Annotated[Literal["torchvision", "timm"] | None, Query(description="Only of this library.")] = None,
-    query: Annotated[str, Query(max_length=64, description="Only names with this in them.")] = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[str, Query(max_length=256, description="The `next_cursor` of the page before.")] = "",
-) -> ArchitectureList:
-    """Everything that can be named as an architecture, by name."""
-    fitting = [card for card in _sorted() if _key(card) > after and query.lower() in card.name.lower()]
-    fitting = [card for card in fitting if library in (None, card.library)]
-    page = fitting[:limit]
-    more = len(fitting) > limit
-    return ArchitectureList(data=tuple(page), has_more=more, next_cursor=_key(page[-1]) if more else None)
-
-
-@cache
-def _sorted() -> tuple[ArchitectureCard, ...]:
-    return tuple(sorted(architectures().values(), key=_key))
-
-
-def _key(card: ArchitectureCard) -> str:
-    return f"{card.name}/{card.library}"
+@router.get("/architectures", responses=problems(InvalidRequest))
+def list_architectures(wanted: Annotated[ArchitectureFilter, Query()]) -> ArchitectureList:
+    """Everything that can be named as an architecture, as built for 1000 classes."""
+    return page_of(wanted)
 
 
 @router.get("/capabilities")

@@ -77,6 +77,12 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
             "unknown_architecture",
             "/steps/0/architecture/name",
         ),
+        ({"steps": [{"method": "replace_architecture"}]}, "invalid_params", "/steps/0"),
+        (
+            {"steps": [{"method": "replace_architecture", "budget": {"max_macs": 0}}]},
+            "invalid_params",
+            "/steps/0/budget/max_macs",
+        ),
         ({"outputs": ["tflite"]}, "invalid_spec", "/outputs/0"),
         ({"constraints": [{"metric": "latency", "kind": "max_drop", "value": 1}]}, "invalid_spec", "/constraints/0"),
         ({"seed": -1}, "invalid_spec", "/seed"),

@@ -5,7 +5,6 @@ A method joins by its two files: nothing here names one.
 
 import copy
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -34,15 +33,14 @@ from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
-#: What stands for a parameter that has no default, by its type.
-_STAND_INS: Mapping[object, object] = {Architecture: Architecture(name="squeezenet1_1", options={"num_classes": 4})}
-
 
 def params_of(name: str) -> Params:
-    """The method's default params; one epoch where it trains."""
+    """The method's default params with what must be said; one epoch where it trains."""
     kind = METHODS[name]
-    needed = {field: _STAND_INS[info.annotation] for field, info in kind.model_fields.items() if info.is_required()}
-    return kind.model_validate(needed | ({"epochs": 1} if issubclass(kind, Training) else {}))
+    said = {
+        field: info.examples[0] for field, info in kind.model_fields.items() if info.is_required() and info.examples
+    }
+    return kind.model_validate(said | dict(kind.example) | ({"epochs": 1} if issubclass(kind, Training) else {}))
 
 
 def candidate_of(module: nn.Module, architecture: Architecture = NETWORK) -> Candidate:
@@ -52,11 +50,12 @@ def candidate_of(module: nn.Module, architecture: Architecture = NETWORK) -> Can
 def context_of(original: Candidate, notes: dict[str, Json] | None = None, seed: int = 7) -> Context:
     data = images(48, seed=3)
     teacher = copy.deepcopy(original)
+    others = {"original", *(model for name in METHODS for model in params_of(name).models.values())}
     return Context(
         seed=seed,
         train=data,
         calibration=data,
-        others={"original": lambda: teacher},
+        others=dict.fromkeys(others, lambda: teacher),
         record=(notes if notes is not None else {}).__setitem__,
     )
 

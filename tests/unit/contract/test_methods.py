@@ -4,8 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from contract.methods import Role
+from contract.methods.depth import PruneBlocks
 from contract.methods.factorize import Factorize
+from contract.methods.merge import Merge
 from contract.methods.prune import PruneChannels, PruneWeights
+from contract.methods.replace import ReplaceArchitecture
 from contract.methods.train import FineTune
 
 TRAIN, CALIBRATION = Role.TRAIN, Role.CALIBRATION
@@ -103,3 +106,49 @@ def test_factorize_is_told_once_how_much_to_keep(params: dict[str, object]) -> N
 
 def test_factorize_halves_the_macs_where_nothing_is_told() -> None:
     assert (Factorize().macs_ratio, Factorize(energy=0.9).macs_ratio) == (0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({}, "either an architecture or a budget"),
+        ({"architecture": {"name": "resnet18"}, "budget": {"max_macs": 1}}, "either an architecture or a budget"),
+        ({"budget": {}}, "at least one of max_parameters"),
+        ({"budget": {"max_macs": 0}}, "greater than or equal to 1"),
+        ({"budget": {"max_macs": 1, "library": "timm"}}, "Input should be 'torchvision'"),
+    ],
+)
+def test_a_replacement_is_named_or_chosen_by_a_budget(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        ReplaceArchitecture.model_validate(params)
+
+
+A, B = "mdl_01JD000000000000000000000A", "mdl_01JD000000000000000000000B"
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"ingredients": []}, "at least 1 item"),
+        ({"ingredients": ["original"]}, "should match pattern"),
+        ({"ingredients": [A, A]}, "named twice"),
+        ({"ingredients": [A], "weights": [1]}, "a number for the job's own model"),
+        ({"ingredients": [A], "weights": [0, 0]}, "above 0"),
+        ({"ingredients": [A], "weights": [1, 1], "soup": "greedy"}, "greedy decides by itself"),
+    ],
+)
+def test_a_soup_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Merge.model_validate(params)
+
+
+def test_a_soup_names_its_models_where_they_stand_and_needs_images_to_be_greedy() -> None:
+    assert Merge(ingredients=(A, B)).models == {"/ingredients/0": A, "/ingredients/1": B}
+    assert (Merge(ingredients=(A,)).roles, Merge(ingredients=(A,), soup="greedy").roles) == (set(), {CALIBRATION})
+
+
+def test_blocks_go_by_one_amount_and_a_look_needs_images() -> None:
+    assert (PruneBlocks().count, PruneBlocks(macs_ratio=0.5).count) == (1, None)
+    assert (PruneBlocks().roles, PruneBlocks(importance="l1").roles) == ({CALIBRATION}, set())
+    with pytest.raises(ValidationError, match="one of count, macs_ratio and parameters_ratio"):
+        PruneBlocks(count=1, macs_ratio=0.5)

@@ -1,5 +1,6 @@
 """Who can learn."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from compressor.distillation.students import student_of
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models import files
 from compressor.models.architectures import build
-from contract.failures import ClassesMismatch
+from compressor.pruning.blocks import removable_blocks
+from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill, Scaled
+from contract.model import Architecture
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, trained_candidate
 
 NAME = "mdl_" + "0" * 26
@@ -59,3 +62,27 @@ def test_a_scaled_copy_has_a_part_of_the_channels_and_is_fresh(tmp_path: Path) -
     assert not torch.equal(weight, differently.module.get_parameter("fc.weight"))
     files.write(made, tmp_path)
     assert torch.equal(files.read(tmp_path).module.get_parameter("fc.weight"), weight)
+
+
+def test_a_scaled_copy_has_a_part_of_the_residual_blocks(tmp_path: Path) -> None:
+    # Given a ResNet-18, which can do without five of its residual blocks
+    network = Architecture(name="resnet18", options={"num_classes": 4})
+    teacher = replace(trained_candidate(), module=build(network, seed=0).eval(), architecture=network)
+    context = Context(others={"original": lambda: teacher})
+    assert len(removable_blocks(teacher.module, teacher.input_shape)) == 5
+    # When a copy of less depth, and one of half the width too, are to learn from it
+    shallow, both = (
+        student_of(teacher, Distill(student=Scaled(width=width, depth=0.4)), context) for width in (1.0, 0.5)
+    )
+    # Then two of the blocks are left, and the rest is narrower where it was asked to be
+    assert removable_blocks(shallow.module, teacher.input_shape) == ("layer1.1", "layer3.1")
+    assert count_parameters(both.module) < 0.4 * count_parameters(shallow.module)
+    # And it is rebuilt from its files
+    files.write(both, tmp_path)
+    assert torch.equal(files.read(tmp_path).module.get_parameter("fc.weight"), both.module.get_parameter("fc.weight"))
+
+
+def test_a_depth_that_takes_nothing_away_is_refused() -> None:
+    # Given a teacher with few residual blocks / When nearly all of its depth is to be kept / Then the sentence counts
+    with pytest.raises(UnfitModel, match="residual blocks that it can do without"):
+        student(Distill(student=Scaled(depth=0.95)))
