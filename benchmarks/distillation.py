@@ -152,3 +152,8 @@ CHAINS: dict[str, Row] = {
     ),
 }
 ROWS: dict[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()} | CHAINS
+
+PAGE = Page("DISTILLATION", HEAD, ROWS, on_request=frozenset(name for name in ROWS if ":" in name))
+
+if __name__ == "__main__":
+    PAGE.main(__doc__)
