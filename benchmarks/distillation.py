@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.judged import Row
+from benchmarks.judged import Page, Row
 from benchmarks.trained import context, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
