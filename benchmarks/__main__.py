@@ -2,7 +2,16 @@
 
 import sys
 
-from benchmarks import acceptance, memory, overhead, pruning_costs, quantization_speed, start, upload
+from benchmarks import (
+    acceptance,
+    distillation_speed,
+    memory,
+    overhead,
+    pruning_costs,
+    quantization_speed,
+    start,
+    upload,
+)
 from benchmarks.rows import PAGE, keep
 
 ALL = {
@@ -13,6 +22,7 @@ ALL = {
     "memory": memory.measure,
     "pruning": pruning_costs.measure,
     "quantization": quantization_speed.measure,
+    "distillation": distillation_speed.measure,
 }
 
 

@@ -1,4 +1,4 @@
-"""A dataset: labelled images in one file."""
+"""A dataset: images in one file, with labels or without."""
 
 from enum import StrEnum
 
@@ -11,9 +11,9 @@ from contract.value import Instant, Links, Metadata, Sha256, Value
 class DatasetFormat(StrEnum):
     """The file formats in which data is taken."""
 
-    #: A zip with one folder for each class and images in it.
+    #: A zip with one folder for each class and images in it; images that lie in no folder have no labels.
     IMAGE_FOLDER_ZIP = "image_folder_zip"
-    #: Arrays `x` (uint8 NHWC, NHW, or float32 NCHW) and `y` (integers).
+    #: Arrays `x` (uint8 NHWC, NHW, or float32 NCHW) and `y` (integers), without which the images have no labels.
     NPZ = "npz"
 
 
