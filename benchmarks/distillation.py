@@ -44,7 +44,7 @@ Make = Callable[[Candidate], Candidate]
 #: Training that gives back what a chain took, from the original alone.
 RECOVERY: dict[str, object] = {
     "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4, "augment": "crop_flip",
-    "schedule": "one_cycle",
+    "schedule": "one_cycle", "precision": "auto",
 }  # fmt: skip
 
 
