@@ -8,6 +8,7 @@ import pytest
 
 from compressor.compress import compress
 from contract.composition import faults
+from contract.job import JobResult
 from contract.methods import METHODS, Role
 from contract.spec import InlineJobSpec
 from tests.unit.compressor.small_jobs import NotingDesk, order, spec
@@ -23,17 +24,29 @@ def test_it_can_be_posted(path: Path) -> None:
     assert faults(job, data=named, untrained=False) == ()
 
 
-def test_deep_compression_makes_a_small_file(trained_weights: Path, tmp_path: Path) -> None:
-    # Given the example, for a small network that four tints are told apart by
-    example: dict[str, Any] = json.loads(Path(SPECS[0].parent, "deep_compression.json").read_bytes())
-    parts = {name: example[name] for name in ("steps", "constraints", "outputs")}
+def example(name: str, weights: Path, folder: Path) -> JobResult:
+    """What comes of the example, for a small network that four tints are told apart by."""
+    read: dict[str, Any] = json.loads(Path(SPECS[0].parent, f"{name}.json").read_bytes())
+    parts = {part: read[part] for part in ("steps", "constraints", "outputs")}
     steps = tuple(METHODS[step["method"]].model_validate(step) for step in parts.pop("steps"))
     job = spec(*steps, roles=(Role.TRAIN, Role.EVALUATION), **parts)
-    # When it is done
-    outcome = compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
+    return compress(order(folder, weights, job), NotingDesk(folder)).result
+
+
+def test_deep_compression_makes_a_small_file(trained_weights: Path, tmp_path: Path) -> None:
+    # Given the example / When it is done
+    result = example("deep_compression", trained_weights, tmp_path)
     # Then nine weights in ten are zero, the others have one of 31 values, and accuracy holds
-    report = outcome.result.report
+    report = result.report
     assert report.compressed.nonzero_parameters < 0.12 * report.baseline.nonzero_parameters
-    assert outcome.result.outcome == "met"
+    assert result.outcome == "met"
     # And the file is small, names and statistics of a small network included
     assert report.ratio.size_bytes < 1 / 15
+
+
+def test_a_fifth_of_the_macs_is_left(trained_weights: Path, tmp_path: Path) -> None:
+    # Given the example / When it is done
+    result = example("fifth_of_the_macs", trained_weights, tmp_path)
+    # Then that much is left, and accuracy holds
+    assert result.report.ratio.macs < 0.2
+    assert result.outcome == "met"
