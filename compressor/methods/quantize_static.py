@@ -1,4 +1,4 @@
-"""Post-training quantization to INT8 with ranges measured on calibration data.
+"""Post-training quantization to INT8 or fewer bits with ranges measured on calibration data.
 
 Weights: symmetric int8, the range of each output channel. Activations: uint8, one range for the whole tensor, with
 zero in it. Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -18,20 +18,22 @@ from compressor.context import Context
 from compressor.measure.accuracy import answers, paired_drop
 from compressor.quantization.accuracy_control import Held, held
 from compressor.quantization.bias_correction import uncorrectable
-from compressor.quantization.codes import weight_codes
 from compressor.quantization.drafting import Draft, Drafting
 from compressor.quantization.equalization import equalize
 from compressor.quantization.fidelity import fidelity
-from compressor.quantization.graph import sites
+from compressor.quantization.graph import capture, sites
 from compressor.quantization.integer_step import IntegerStep, preflight
 from compressor.quantization.integers import WeightCodes
+from compressor.quantization.learned import WeightStep
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.processor import INTEGERS
-from compressor.quantization.products import coded, result
-from compressor.quantization.ranging import Ranging, batches, side_by_side
+from compressor.quantization.products import result
+from compressor.quantization.ranging import Ranging, batches, kept_together, side_by_side
+from compressor.quantization.reconstruction import Reconstruction
 from compressor.quantization.rounding import adapted
 from compressor.quantization.selection import replace_weights, report_target
 from compressor.quantization.smoothing import smooth
+from compressor.quantization.soft_rounding import SoftRounding
 from contract.methods.quantize import QuantizeStatic
 
 __all__ = ["apply", "preflight"]
@@ -81,17 +83,23 @@ class _Step(IntegerStep[QuantizeStatic]):
         return held(drafting, self.names, cost, limit=limit, tell=self._tell_from(0.9))
 
     def _drafting(self) -> Drafting:
+        steps = {name: self.step_of(name, per_channel=self.params.per_channel) for name in self.names}
+        weights = {name: self.candidate.module.get_parameter(name).detach() for name in self.names}
         drafting = Drafting(
             graph=self.graph,
             earlier=self.candidate.plan,
             activations=self._activations(),
-            codes=self._nearest(),
+            codes={name: step.to(weights[name].device).codes(weights[name]) for name, step in steps.items()},
             batch=side_by_side(self.images, self.context),
             correct_bias=self.params.correct_bias,
         )
-        if self.params.rounding == "nearest":
-            return drafting
-        return drafting.with_codes(self._adapted(drafting))
+        match self.params.rounding:
+            case "nearest":
+                return drafting
+            case "adaptive":
+                return drafting.with_codes(self._adapted(drafting))
+            case "reconstruction":
+                return self._reconstructed(drafting, steps)
 
     def _activations(self) -> dict[Node, ActivationCode]:
         params, signed = self.params, INTEGERS[self.target].signed
@@ -101,28 +109,18 @@ class _Step(IntegerStep[QuantizeStatic]):
             symmetric=params.activations == "symmetric" or (params.activations == "auto" and signed),
             signed=signed,
         )
-        images = batches(self.images, self.context, "calibration", 0.3, 0.6)
-        codes = ranging.codes(self.graph, self._worth_a_code(), images, self.context)
-        self.context.record("calibrator", params.calibrator)
-        self.context.record("calibration_images", len(self.images))
+        codes = self.measured(ranging, self._worth_a_code(), start=0.3, end=0.6)
         # An earlier step may have learned its codes.
         earlier, places = self.candidate.plan.activations, sites(self.graph)
         return {node: earlier.get(places[node], code) for node, code in codes.items()}
 
     def _worth_a_code(self) -> set[Node]:
         """The activations that are coded, and those that would be if some layers were put back to float."""
-        nodes = set(coded(self.graph, self.candidate.plan.static_with(self.names)).values())
+        nodes = set(self.owners.values())
         if self.params.max_drop is not None:
             nodes |= {product.node.args[0] for product in self.chosen}  # type: ignore[misc]
             nodes |= {result(product.node) for product in self.chosen if product.kind == "convolution"}
         return nodes
-
-    def _nearest(self) -> dict[str, WeightCodes]:
-        module, bits = self.candidate.module, INTEGERS[self.target].weight_bits
-        return {
-            name: weight_codes(module.get_parameter(name), per_channel=self.params.per_channel, bits=bits)
-            for name in self.names
-        }
 
     def _adapted(self, drafting: Drafting) -> Mapping[str, WeightCodes]:
         tell = self._tell_from(0.6)
@@ -135,6 +133,24 @@ class _Step(IntegerStep[QuantizeStatic]):
             seed=self.context.seed,
             tell=lambda fraction: tell(fraction * 0.75, "rounding"),
         )
+
+    def _reconstructed(self, drafting: Drafting, steps: Mapping[str, WeightStep]) -> Drafting:
+        places, tell = sites(self.graph), self._tell_from(0.6)
+        aware = Reconstruction(
+            iterations=self.params.iterations,
+            generator=torch.Generator().manual_seed(self.context.seed),
+            device=self.context.device,
+            tell=lambda fraction, phase: tell(fraction * 0.75, phase),
+        ).reconstructed(
+            capture(self.candidate.module, self.candidate.input_shape),
+            {name: SoftRounding(self.candidate.module.get_parameter(name), step) for name, step in steps.items()},
+            {places[node]: code for node, code in drafting.used(self.names).items()},
+            fixed=self.candidate.plan.activations,
+            images=kept_together(self.images, self.context),
+        )
+        found = aware.activation_codes()
+        learned = {node: found.get(places[node], code) for node, code in drafting.activations.items()}
+        return replace(drafting, codes=aware.weight_codes(), activations=learned)
 
     def _tell_from(self, start: float) -> Callable[[float, str], None]:
         return lambda fraction, phase: self.context.progress(start + (1 - start) * fraction, phase)
@@ -162,6 +178,8 @@ class _Step(IntegerStep[QuantizeStatic]):
             context.record("ranking", {one.layer: float(f"{one.kl:.4g}") for one in made.ranking})
             context.record("put_back_to_float", [one.layer for one in made.ranking[: made.put_back]])
         report_target(self.target, context)
+        if self.params.few_bits:
+            self.tell_of_bits(made.draft.plan)
         self._tell_of_channels(codes)
         if self.params.correct_bias:
             left = uncorrectable(self.graph, (p for p in self.chosen if p.parameter in codes))

@@ -21,7 +21,10 @@ from compressor.quantization.integers import WeightCodes
 from compressor.quantization.learned import ActivationStep, WeightSign, WeightStep
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.products import ceiling, natural_range
+from compressor.quantization.soft_rounding import SoftRounding
 
+#: What rounds a weight, and knows its codes.
+Rounder = WeightStep | WeightSign | SoftRounding
 #: Under which name the graph has what is put into it.
 _PARTS = "fake_quantization"
 
@@ -58,7 +61,7 @@ class Aware:
     #: It has the candidate's parameters under their names.
     network: GraphModule
     #: By parameter name.
-    weights: Mapping[str, WeightStep | WeightSign]
+    weights: Mapping[str, Rounder]
     #: By site.
     activations: Mapping[str, ActivationStep]
 
@@ -77,9 +80,7 @@ class Aware:
         return {site: step.code for site, step in self.activations.items()}
 
 
-def made_aware(
-    graph: GraphModule, weights: Mapping[str, WeightStep | WeightSign], activations: Mapping[str, ActivationCode]
-) -> Aware:
+def made_aware(graph: GraphModule, weights: Mapping[str, Rounder], activations: Mapping[str, ActivationCode]) -> Aware:
     """A captured graph, rewritten in place, that rounds weights by parameter name and activations by site."""
     places = {site: node for node, site in sites(graph).items() if site in activations}
     steps = {site: _activation_step(node, activations[site]) for site, node in places.items()}

@@ -84,10 +84,15 @@ class WeightStep(Step):
     @torch.no_grad()
     def codes(self, weight: Tensor) -> WeightCodes:
         """The weight's codes as they are now."""
+        steps = weight / self.now().view(-1, *[1] * (weight.dim() - 1))
+        return self.coded(steps.round().clamp(self.low, self.high))
+
+    @torch.no_grad()
+    def coded(self, codes: Tensor) -> WeightCodes:
+        """These codes (out, ...), whole numbers from `low` to `high`, of the step as it is now."""
         step = self.now()
-        steps = weight / step.view(-1, *[1] * (weight.dim() - 1))
-        codes = steps.round().clamp(self.low, self.high).to("cpu", torch.int8)
-        return WeightCodes(codes.contiguous(), step.cpu(), axis=0 if len(step) > 1 else None, bits=self.bits)
+        whole = codes.to("cpu", torch.int8).contiguous()
+        return WeightCodes(whole, step.cpu(), axis=0 if len(step) > 1 else None, bits=self.bits)
 
 
 class _Straight(torch.autograd.Function):

@@ -22,6 +22,8 @@ _BATCH = 32
 _FEW = 32
 #: Images that run through float and quantized network side by side: so many pixels, and not fewer than the least.
 _PIXELS, _LEAST = 2**19, 32
+#: Pixels of the images whose activations at one place of the network are kept together.
+_KEPT_PIXELS = 2**23
 
 
 def calibration_images(context: Context, *, samples: int, method: str) -> Images:
@@ -38,9 +40,18 @@ def calibration_images(context: Context, *, samples: int, method: str) -> Images
 
 def side_by_side(images: Images, context: Context) -> Tensor:
     """As many of the images (N, C, H, W) as can run through float and quantized network side by side."""
+    return _within(_PIXELS, images, context).to(context.device)
+
+
+def kept_together(images: Images, context: Context) -> Tensor:
+    """As many of the images (N, C, H, W) as can be kept with what some layer makes of them; on the CPU."""
+    return _within(_KEPT_PIXELS, images, context)
+
+
+def _within(pixels: int, images: Images, context: Context) -> Tensor:
     height, width = images.preprocessing.size
-    few = images.take(max(_LEAST, _PIXELS // (height * width)), seed=context.seed)
-    return few.normalized(few.pixels).to(context.device)
+    few = images.take(max(_LEAST, pixels // (height * width)), seed=context.seed)
+    return few.normalized(few.pixels)
 
 
 def batches(images: Images, context: Context, phase: str, start: float, end: float) -> Iterator[Tensor]:

@@ -1,8 +1,7 @@
 """AdaRound: weights are rounded up or down as it suits what their layer gives (Nagel et al. 2020, arXiv:2004.10568).
 
 For each layer in turn, with all layers before it quantized already, the rounding is searched that keeps its outputs
-nearest to the float ones (eq. 25): a variable for each weight decides through a rectified sigmoid (eq. 23) between the
-code below and the one above, and a regularizer (eq. 24) drives it to one of the two. Exact zeros keep code 0.
+nearest to the float ones (eq. 25). Exact zeros keep code 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +17,11 @@ from compressor.quantization.integers import WeightCodes
 from compressor.quantization.lockstep import Lockstep, Mend, Pair
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.products import Product, ceiling, factor, normalization_behind, result
+from compressor.quantization.soft_rounding import choice_of, rectified, regularizer
 
-#: Of the rectified sigmoid (section 3.2).
-_STRETCH = (-0.1, 1.1)
 _STEPS, _RATE, _COLUMNS = 400, 0.1, 256
 #: Columns of inputs that are kept of a layer.
 _KEPT = 8192
-#: The regularizer's weight beside an error that is 1 for the nearest codes, and its exponent from start to end; a fifth
-#: of the steps go without it.
-_STRENGTH, _BETA, _WITHOUT = 3.0, (20.0, 2.0), 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,36 +59,17 @@ class Task:
             return nearest
         below = steps.floor()
         free = self.weight != 0
-        choice = _choice_of((steps - below).clamp(0.01, 0.99)).requires_grad_()
+        choice = choice_of(steps - below).requires_grad_()
         optimizer = torch.optim.Adam([choice], lr=_RATE)
         for step in range(_STEPS):
             columns = torch.randint(self.x.shape[-1], (_COLUMNS,), generator=generator).to(self.x.device)
             up = rectified(choice) * free
             loss = self._error((below + up).clamp(-self.top, self.top), columns) / start
-            loss = loss + _regularizer(up[free], step / _STEPS)
+            loss = loss + regularizer(up[free], step / _STEPS)
             (choice.grad,) = torch.autograd.grad(loss, choice)
             optimizer.step()
         found = (below + (rectified(choice.detach()) > 0.5) * free).clamp(-self.top, self.top)
         return found if bool(self.error(found) < start) else nearest
-
-
-def rectified(choice: Tensor) -> Tensor:
-    """The rectified sigmoid: from 0, the code below, to 1, the code above."""
-    low, high = _STRETCH
-    return (choice.sigmoid() * (high - low) + low).clamp(0, 1)
-
-
-def _choice_of(part: Tensor) -> Tensor:
-    low, high = _STRETCH
-    return torch.logit((part - low) / (high - low))
-
-
-def _regularizer(up: Tensor, done: float) -> Tensor | float:
-    if done < _WITHOUT:
-        return 0.0
-    start, end = _BETA
-    beta = start + (end - start) * (done - _WITHOUT) / (1 - _WITHOUT)
-    return _STRENGTH * (1 - (2 * up - 1).abs().pow(beta)).mean()
 
 
 def adapted(

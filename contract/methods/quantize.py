@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from contract.methods.low_bit import ENDS
 from contract.methods.params import Params, Patterns, Role, Stage
 
 #: How the range of an activation is found.
@@ -25,17 +26,29 @@ class QuantizeDynamic(Params):
 
 
 class QuantizeStatic(Params):
-    """Quantizes weights and activations to INT8 with ranges measured on calibration data."""
+    """Quantizes weights and activations to INT8, or to 2 to 8 bits, by what is seen on calibration data."""
 
     method: Literal["quantize_static"] = "quantize_static"
     stage: ClassVar[Stage] = Stage.PRECISION
     adds_activations: ClassVar[bool] = True
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
 
+    bits: int = Field(default=8, ge=2, le=8, description="Bits of a weight.")
+    activation_bits: int = Field(
+        default=8,
+        ge=2,
+        le=8,
+        description="Bits of an activation that is multiplied with weights; one that is only added up has 8.",
+    )
+    all_layers: bool = Field(
+        default=False,
+        description="Treat the first and the last layer like all others; else they and what they read have 8 bits.",
+    )
     calibrator: Calibrator = Field(
         default="moving_average",
         description="The range of an activation: all that was seen; a moving average of the ends of batches of 32; the "
-        "middle of all values; the least Kullback-Leibler divergence (Migacz 2017); the least squared error.",
+        "middle of all values; the least Kullback-Leibler divergence (Migacz 2017); the least squared error, which is "
+        "taken in any case for fewer bits than eight.",
     )
     percentile: float = Field(
         default=99.99, ge=50, le=100, description="How much of the values calibrator percentile keeps, in percent."
@@ -58,10 +71,14 @@ class QuantizeStatic(Params):
         description="SmoothQuant before calibration (Xiao et al. 2023): the part of the spread of layer "
         "normalizations' channels that moves into the weights of the linear layers behind; null moves nothing.",
     )
-    rounding: Literal["nearest", "adaptive"] = Field(
+    rounding: Literal["nearest", "adaptive", "reconstruction"] = Field(
         default="nearest",
-        description="How weights are rounded: to the nearest code, or up or down as suits the outputs of their layer "
-        "(AdaRound, Nagel et al. 2020), which takes minutes.",
+        description="How weights are rounded: to the nearest code; up or down as suits the outputs of their layer "
+        "(AdaRound, Nagel et al. 2020); or as suits those of their residual block, together with the steps of its "
+        "activations (BRECQ, Li et al. 2021, with QDrop, Wei et al. 2022), which is for few bits. Both take minutes.",
+    )
+    iterations: int = Field(
+        default=400, ge=1, le=100_000, description="Updates of each block, or layer outside of any, in reconstruction."
     )
     correct_bias: bool = Field(
         default=True,
@@ -83,6 +100,11 @@ class QuantizeStatic(Params):
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")
+
+    @property
+    def few_bits(self) -> bool:
+        """Whether something has fewer bits than eight."""
+        return min(self.bits, self.activation_bits) < ENDS
 
     @property
     def labelled(self) -> frozenset[Role]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from compressor.quantization.drafting import Drafting
 from compressor.quantization.plan import WeightCodes
 from compressor.quantization.products import products, result
-from compressor.quantization.rounding import Task, adapted, rectified
+from compressor.quantization.rounding import Task, adapted
 from tests.unit.compressor.networks import residual
 from tests.unit.compressor.quantization.drafts import compared, drafting_of, error
 
@@ -88,11 +88,3 @@ def test_a_zero_stays_where_rounding_it_up_would_make_up_for_all() -> None:
     assert float(task.error(torch.tensor([[[1.0, 7.0]]]))) == pytest.approx(0, abs=1e-9)
     # When the rounding is searched, then the pruned one has code 0
     assert float(task.solve(torch.Generator().manual_seed(0))[0, 0, 0]) == 0
-
-
-def test_the_rectified_sigmoid_reaches_both_ends() -> None:
-    # Given the formula clip(1.2 sigmoid(v) - 0.1, 0, 1) (Nagel et al. 2020, eq. 23)
-    v = torch.linspace(-6, 6, 101)
-    # Then ours is that, and reaches 0 and 1 for finite v
-    assert torch.allclose(rectified(v), (1.2 / (1 + (-v).exp()) - 0.1).clamp(0, 1), atol=1e-6)
-    assert (float(rectified(v)[0]), float(rectified(v)[-1])) == (0.0, 1.0)
