@@ -1,6 +1,6 @@
 """Which state of a job is delivered: the last, or the latest that meets the constraints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from compressor.context import Interrupted
 from compressor.delivery import Delivery, deliver_all, primary
-from compressor.measure.accuracy import answers_to
 from compressor.measure.state import State
 from compressor.order import Order
 from compressor.quantization.simulate import simulated
@@ -16,6 +15,7 @@ from compressor.report.figures import report
 from compressor.verdicts import may_hold, verdicts
 from compressor.verify import Bench, Proof, prove
 from contract.job import Verdict
+from contract.methods import Params
 from contract.report import Report, StepReport
 
 
@@ -36,6 +36,12 @@ class Choice:
         return all(verdict.met for verdict in self.verdicts)
 
 
+def deliverable(steps: Sequence[Params]) -> range:
+    """The steps before the last whose networks tell the classes apart that were ordered, and no others."""
+    first = next((index for index, step in enumerate(steps) if step.kept_classes is not None), 0)
+    return range(first, len(steps) - 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chooser:
     """Writes and proves states, from the last one back, until one meets the constraints."""
@@ -53,7 +59,7 @@ class Chooser:
         final = self._proven(last, steps)
         if final.met or self.order.spec.on_unmet == "fail":
             return final
-        earlier = (self._earlier(index, steps) for index in reversed(range(len(steps) - 1)))
+        earlier = (self._earlier(index, steps) for index in reversed(deliverable(self.order.spec.steps)))
         return next((choice for choice in earlier if choice is not None and choice.met), final)
 
     def _earlier(self, index: int, steps: tuple[StepReport, ...]) -> Choice | None:
@@ -84,4 +90,4 @@ class Chooser:
     def _reference(self, delivery: Delivery, state: State) -> Tensor:
         if delivery.candidate is state.candidate:
             return state.logits
-        return answers_to(self.bench.probe.batches(), simulated(delivery.candidate))
+        return self.bench.probe.answers(simulated(delivery.candidate))

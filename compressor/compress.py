@@ -98,8 +98,10 @@ class _Job:
             return self._hand_over(chooser.choose(last, reports))
 
     def _probe(self) -> Probe:
-        m, spec = self.materials, self.order.spec
-        return probe(m.evaluation, m.calibration, input_shape=m.original.input_shape, seed=spec.seed)
+        spec = self.order.spec
+        m = self.materials.at(len(spec.steps))
+        places = m.kept.places if m.kept else None
+        return probe(m.evaluation, m.calibration, input_shape=m.original.input_shape, seed=spec.seed, classes=places)
 
     def _stopwatch(self) -> Stopwatch:
         asked = self.order.spec.evaluation.latency

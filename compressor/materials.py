@@ -4,10 +4,12 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from compressor.candidate import Candidate
+from compressor.classes import Kept, kept_by
 from compressor.data.images import Images
 from compressor.data.reading import read_images
 from compressor.models.source import read_candidate
@@ -31,10 +33,18 @@ class Materials:
     calibration: Images | None
     evaluation: Images | None
     others: Mapping[str, Other]
+    #: The classes that are left in the end; none where all are. Evaluation data is of them alone.
+    kept: Kept | None = None
+
+    def at(self, step: int) -> Self:
+        """What the step of this index works with: images of the kept classes alone, once the others are let go."""
+        if self.kept is None or step < self.kept.step:
+            return self
+        return replace(self, train=self.kept.of(self.train), calibration=self.kept.of(self.calibration))
 
     def begin(self) -> Candidate:
         """A copy of the original, for the first step to own."""
-        return _copied(self.original)
+        return copied(self.original)
 
 
 def read_materials(order: Order) -> Materials:
@@ -43,12 +53,14 @@ def read_materials(order: Order) -> Materials:
     original = read_candidate(inputs.model.source, inputs.model.weights, order.spec.seed)
     images = _read_datasets(inputs, original)
     original = _with_classes(original, images)
+    kept, evaluation = kept_by(order.spec.steps, original), images.get(Role.EVALUATION)
     return Materials(
         original=original,
         train=images.get(Role.TRAIN),
         calibration=images.get(Role.CALIBRATION) or images.get(Role.TRAIN),
-        evaluation=images.get(Role.EVALUATION),
+        evaluation=kept.of(evaluation) if kept else evaluation,
         others=_others(inputs.others, original, device, order.spec.seed),
+        kept=kept,
     )
 
 
@@ -84,11 +96,12 @@ def _others(models: Mapping[str, ModelInput], original: Candidate, device: torch
     def another(model: ModelInput) -> Other:
         return lambda: frozen(read_candidate(model.source, model.weights, seed), device)
 
-    mine = {"original": lambda: frozen(_copied(original), device)}
+    mine = {"original": lambda: frozen(copied(original), device)}
     return mine | {name: another(model) for name, model in models.items()}
 
 
-def _copied(candidate: Candidate) -> Candidate:
+def copied(candidate: Candidate) -> Candidate:
+    """The candidate with a module of its own."""
     return replace(candidate, module=copy.deepcopy(candidate.module))
 
 

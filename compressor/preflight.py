@@ -1,41 +1,22 @@
 """What can be said against a job's steps before the first of them runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from compressor.blame import blaming
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.students import student_of
-from compressor.materials import Materials
+from compressor.lightening.classifier import keeping
+from compressor.materials import Materials, copied
 from compressor.method import method, preflight
-from contract.failures import Failure, Fault, MissingData
+from contract.failures import MissingData
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
-
-
-@contextmanager
-def blaming(index: int) -> Iterator[None]:
-    """Whatever fails in here is the step's fault: the failure says so, with a pointer into the spec."""
-    try:
-        yield
-    except Failure as failure:
-        failure.at_step(index)
-        failure.errors = tuple(_within(index, fault) for fault in failure.errors) or (
-            Fault(pointer=f"/steps/{index}", code=failure.code, detail=failure.detail),
-        )
-        raise
-
-
-def _within(index: int, fault: Fault) -> Fault:
-    if fault.pointer.startswith("/steps/"):
-        return fault
-    return fault.model_copy(update={"pointer": f"/steps/{index}{fault.pointer}"})
 
 
 def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
     """Ask every method whether it can do its step; raises the first failure, which names the step.
 
-    A step behind one that puts another network in the model's place is asked about that network, still untrained.
+    A step behind one that puts another network in the model's place is asked about that network, still untrained; one
+    behind a step that keeps some classes about a network with these.
     """
     candidate = materials.original
     for index, step in enumerate(steps):
@@ -61,5 +42,7 @@ def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candi
     if step.stage is Stage.ARCHITECTURE:
         return method(step.method)(materials.begin(), step, Context())
     if isinstance(step, Distill) and step.student != "current":
-        return student_of(materials.begin(), step, Context(others=materials.others))
+        return student_of(copied(candidate), step, Context(others=materials.others))
+    if step.kept_classes is not None:
+        return keeping(copied(candidate), step.kept_classes)
     return candidate

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import nn
 
+from compressor.blame import blaming
 from compressor.candidate import Candidate
 from compressor.checkpoints import (
     Checkpoint,
@@ -22,14 +23,13 @@ from compressor.checkpoints import (
 )
 from compressor.context import Context, Interrupted, TrainingState
 from compressor.materials import Materials, Other, frozen
-from compressor.measure.accuracy import accuracy, answers_to
+from compressor.measure.accuracy import accuracy
 from compressor.measure.probe import Probe
 from compressor.measure.state import State, measured, step_report
 from compressor.method import method
 from compressor.models import files
 from compressor.order import Desk, Order
 from compressor.pace import Pace
-from compressor.preflight import blaming
 from compressor.rescue import rescuing
 from compressor.stopwatch import Stopwatch
 from contract.methods.params import step_named
@@ -152,14 +152,14 @@ class Steps:
         return state, report.model_copy(update=said)
 
     def _context(self, index: int, underway: _Underway, start: Checkpoint) -> Context:
-        seed = step_seed(self.order.spec.seed, index)
+        seed, materials = step_seed(self.order.spec.seed, index), self.materials.at(index)
         torch.manual_seed(seed)
         return Context(
             device=self._device,
             seed=seed,
-            train=self.materials.train,
-            calibration=self.materials.calibration,
-            others={**self.materials.others, **self._earlier(index)},
+            train=materials.train,
+            calibration=materials.calibration,
+            others={**materials.others, **self._earlier(index)},
             progress=self.pace.advance,
             record=underway.record,
             notice=underway.notice,
@@ -177,7 +177,7 @@ class Steps:
         labels = self.probe.labels
         if labels is None:
             return None
-        return accuracy(answers_to(self.probe.batches(), module, device=self._device), labels)
+        return accuracy(self.probe.answers(module, device=self._device), labels)
 
     def _earlier(self, index: int) -> dict[str, Other]:
         """The models as earlier steps left them, of those that are named."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compressor.delivery import Delivery, deliver
 from compressor.format import runtime_of
-from compressor.measure.accuracy import accuracy, answers_to, paired_drop, top1
+from compressor.measure.accuracy import accuracy, paired_drop, top1
 from compressor.measure.clean_process import CleanProcess, clean_process
 from compressor.measure.fidelity import agreement, max_difference
 from compressor.measure.latency import Timing, time_side_by_side
@@ -162,14 +162,14 @@ def _stored_plan(delivery: Delivery) -> PlanDocument:
 
 def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:
     x = next(bench.probe.batches())
-    _check_float32("The baseline", bench.original.logits[: len(x)], baseline.answer(x))
+    _check_float32("The baseline", bench.original.logits[: len(x)], bench.probe.compared(baseline.answer(x)))
 
 
 def _unquantized(delivery: Delivery, probe: Probe) -> Tensor | None:
     """What the candidate answers to noise before its activations are quantized; none where there are images."""
     if probe.images is not None or not delivery.candidate.plan.rounds_activations:
         return None
-    return answers_to(probe.batches(), delivery.candidate.module)
+    return probe.answers(delivery.candidate.module)
 
 
 def check_answers(delivery: Delivery, reference: Tensor, found: Tensor, *, unquantized: Tensor | None) -> None:

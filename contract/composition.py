@@ -40,6 +40,14 @@ def faults_of_order(options: JobOptions) -> Iterator[Fault]:
             )
 
 
+def faults_of_classes(options: JobOptions) -> Iterator[Fault]:
+    """Steps that choose among classes that another step has chosen."""
+    choosing = [index for index, step in enumerate(options.steps) if step.kept_classes is not None]
+    for index in choosing[1:]:
+        detail = f"Step {choosing[0]} keeps some classes already. Keep those that are wanted in one step."
+        yield Fault(pointer=f"/steps/{index}/keep_classes", code=InvalidSpec.code, detail=detail)
+
+
 def _may_follow(step: Params, quantizer: Params) -> bool:
     if step.takes_the_rest and type(step) is not type(quantizer):
         return True
@@ -132,6 +140,7 @@ def faults(options: JobOptions, *, data: frozenset[Role], untrained: bool) -> tu
     """Everything that is wrong with a spec, as far as it can be known without the model."""
     return (
         *faults_of_order(options),
+        *faults_of_classes(options),
         *faults_of_data(options, data),
         *faults_of_teachers(options, untrained=untrained),
         *faults_of_outputs(options),

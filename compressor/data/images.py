@@ -1,6 +1,6 @@
 """Labelled images, ready for a network: decoded and resized once, normalized batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -66,6 +66,16 @@ class Images:
             return self
         chosen = torch.randperm(len(self), generator=_generator(seed, 0))[:count].sort().values
         return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
+
+    def of_classes(self, numbers: Sequence[int]) -> "Images":
+        """The images of these classes, labelled with where the class stands among `numbers`."""
+        new = torch.full((max(self.num_classes, *numbers) + 1,), -1)
+        new[list(numbers)] = torch.arange(len(numbers))
+        labels = new[self.labels]
+        chosen = labels >= 0
+        named = self.class_names if max(numbers) < len(self.class_names or ()) else None
+        names = named and tuple(named[number] for number in numbers)
+        return replace(self, pixels=self.pixels[chosen], labels=labels[chosen], class_names=names)
 
     def batch_sizes(self, batch_size: int) -> list[int]:
         """The fewest batches of at most `batch_size` images, as even as can be; one of three where two would leave one.

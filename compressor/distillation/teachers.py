@@ -11,6 +11,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.quantization.simulate import simulated
+from compressor.training.classes import answering_for
 from compressor.training.layout import channels_last
 from contract.model import Preprocessing
 
@@ -36,21 +37,7 @@ def _voice(teacher: Candidate, columns: Tensor | None, images: Images) -> nn.Mod
         # Float inputs are taken as they are: nobody knows how they were normalized.
         shown, used_to = (p.model_copy(update={"mean": (0.0,), "std": (1.0,)}) for p in (shown, used_to))
     voice = teacher.module if shown == used_to else Accustomed(teacher.module, shown, used_to)
-    return voice if columns is None else nn.Sequential(voice, Chosen(columns)).eval()
-
-
-class Chosen(nn.Module):
-    """Some of the classes that a teacher knows."""
-
-    columns: Tensor
-
-    def __init__(self, columns: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("columns", columns)
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """Of logits (N, classes), the columns that are meant."""
-        return logits.index_select(1, self.columns.to(logits.device))
+    return answering_for(columns, voice)
 
 
 class Accustomed(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.candidate import Candidate
-from compressor.measure.accuracy import accuracy, answers_to, calibration_error, loss, paired_drop
+from compressor.measure.accuracy import accuracy, calibration_error, loss, paired_drop
 from compressor.measure.counting import count_macs, count_nonzero, count_parameters, layer_reports, zeros
 from compressor.measure.fidelity import fidelity
 from compressor.measure.probe import Probe
@@ -22,14 +22,14 @@ class State:
 
     candidate: Candidate
     measurement: Measurement
-    #: Its answers to the probe, shape (inputs, classes).
+    #: Its answers to the probe, shape (inputs, classes that are compared).
     logits: Tensor
     layers: tuple[LayerReport, ...]
 
 
 def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.device) -> State:
     """Measure the candidate, whose weights have been written to a file."""
-    logits = answers_to(probe.batches(), simulated(candidate), device=device)
+    logits = probe.answers(simulated(candidate), device=device)
     macs = count_macs(candidate.module, candidate.input_shape)
     found = Measurement(
         accuracy=accuracy(logits, probe.labels) if probe.labels is not None else None,

@@ -8,7 +8,6 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.distillation.classes import shared_classes
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teachers_of, voice_of
 from compressor.distillation.teaching import check_layers, teaching
@@ -16,6 +15,7 @@ from compressor.distillation.unaided import compared, tell_accuracy
 from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
 from compressor.training.answers import answers_of, live_answers
+from compressor.training.classes import shared_classes
 from compressor.training.loop import train
 from compressor.training.objectives import cross_entropy
 from compressor.training.splitting import Split, split_of

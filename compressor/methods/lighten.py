@@ -9,12 +9,14 @@ from itertools import islice
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
+from compressor.classes import names_of
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.inputs import in_order_of_run
 from compressor.layers import matching
 from compressor.lightening.activations import check_activations, functional, replace_activations
 from compressor.lightening.chains import Way, chosen, meant, substitute, ways
+from compressor.lightening.classifier import check_classifier, keeping
 from compressor.lightening.dead import remove_dead
 from compressor.lightening.fitting import Fit, fit
 from compressor.lightening.folding import fold
@@ -37,10 +39,12 @@ def preflight(candidate: Candidate, params: Lighten) -> None:
     check_activations(candidate.module, params.activations)
     for way, patterns in ways(params, candidate.input_shape[0]).items():
         meant(candidate.module, way, patterns)
+    if params.keep_classes:
+        check_classifier(candidate, params.keep_classes)
 
 
 def apply(candidate: Candidate, params: Lighten, context: Context) -> Candidate:
-    """Put lighter layers in the place of those that are meant; batch normalization is folded last.
+    """Put lighter layers in the place of those that are meant, then fold batch normalization, then let classes go.
 
     Raises `UnfitModel` where nothing of what is asked for can be done.
     """
@@ -55,8 +59,12 @@ def apply(candidate: Candidate, params: Lighten, context: Context) -> Candidate:
         work.replace_convolutions()
     if params.fold_batch_norm:
         context.record("folded", dict(fold(work.network)))
+    made = replace(candidate, edits=(*candidate.edits, *work.network.edits))
+    if params.keep_classes:
+        made = keeping(made, params.keep_classes)
+        context.record("classes", list(names_of(made)))
     work.tell()
-    return replace(candidate, edits=(*candidate.edits, *work.network.edits))
+    return made
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ class _Work:
 
     def tell(self) -> None:
         """What is left of the whole, and which layers stay; raises `UnfitModel` where all of them do."""
-        if not self.network.edits:
+        if not (self.network.edits or self.network.params.keep_classes):
             raise UnfitModel(self._nothing())
         shape, record = self.network.input_shape, self.context.record
         before, after = (count_macs(network, shape).total for network in (self.original, self.network.module))

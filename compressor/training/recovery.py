@@ -5,6 +5,7 @@ from functools import partial
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.training.answers import answers_of
+from compressor.training.classes import answering_for, shared_classes
 from compressor.training.layout import channels_last
 from compressor.training.loop import nothing, train
 from compressor.training.objectives import Objective, cross_entropy, distillation, kl_divergence
@@ -26,17 +27,18 @@ def recover(
 ) -> Run:
     """Train the candidate in place by the recipe; raises what `train` raises, and `MissingData`."""
     images = split_of(recipe, context)
-    objective = _objective(recipe, context, images)
+    objective = _objective(candidate, recipe, context, images)
     return train(
         candidate, recipe, context, objective=objective, images=images, after_update=after_update, cycles=cycles
     )
 
 
-def _objective(recipe: Recovery, context: Context, images: Split) -> Objective:
+def _objective(candidate: Candidate, recipe: Recovery, context: Context, images: Split) -> Objective:
     labels = partial(cross_entropy, smoothing=recipe.label_smoothing)
     if not recipe.distill_from_original:
         return labels
-    teacher = channels_last(context.other("original").module)
+    original = context.other("original")
+    teacher = answering_for(shared_classes(candidate, original), channels_last(original.module))
     return distillation(
         partial(kl_divergence, temperature=TEMPERATURE),
         answers_of(teacher, images.learn, recipe, context),

@@ -1,6 +1,7 @@
 """Lighter layers of the same function in the place of those that are there."""
 
-from typing import ClassVar, Literal, Self
+from collections import Counter
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,9 @@ from contract.methods.params import Params, Patterns, Stage
 
 #: Activations that can be told from each other, and put in each other's place.
 ActivationName = Literal["relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "gelu"]
+
+#: A class by its name, or by its number among the outputs.
+ClassChoice = Annotated[str, Field(max_length=256)] | Annotated[int, Field(ge=0)]
 
 
 class Lighten(Params):
@@ -43,6 +47,15 @@ class Lighten(Params):
         description="Which activation takes the place of which, as in silu: hardswish, gelu: relu. Only those that "
         "are modules of the network can be replaced.",
     )
+    keep_classes: tuple[ClassChoice, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=100_000,
+        description="The only classes that the model shall tell apart from this step on, by name or number, in the "
+        "order of its new outputs: the last layer loses the rows of the others, whatever include and exclude say. "
+        "Steps from this one on see images of these classes alone, and everything in the job is measured on them, the "
+        "original too. Null keeps all. Training behind it may want fold_batch_norm false.",
+    )
     samples: int = Field(
         default=256, ge=1, le=65_536, description="How many calibration images layers are fitted on at most."
     )
@@ -55,7 +68,8 @@ class Lighten(Params):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if not any((self.fold_batch_norm, self.remove_dead, self.separable, self.small_kernels, self.activations)):
+        exact = self.fold_batch_norm or self.remove_dead or self.keep_classes
+        if not (exact or self.separable or self.small_kernels or self.activations):
             raise ValueError("nothing is asked for: name at least one of the ways to make layers lighter")
         if self.depth_multiplier > 1 and not self.separable:
             raise ValueError("depth_multiplier is for separable, which is not asked for")
@@ -63,3 +77,15 @@ class Lighten(Params):
         if same is not None:
             raise ValueError(f"activations puts {same} in the place of {same}")
         return self
+
+    @model_validator(mode="after")
+    def _keeps_each_once(self) -> Self:
+        twice = next((one for one, count in Counter(self.keep_classes or ()).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"keep_classes tells {twice} twice")
+        return self
+
+    @property
+    def kept_classes(self) -> tuple[str | int, ...] | None:
+        """Those of `keep_classes`."""
+        return self.keep_classes

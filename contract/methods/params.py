@@ -136,6 +136,11 @@ class Params(Value):
         return {}
 
     @property
+    def kept_classes(self) -> tuple[str | int, ...] | None:
+        """The only classes that the step leaves, by name or number, in their new order; none where it leaves all."""
+        return None
+
+    @property
     def labelled(self) -> frozenset[Role]:
         """The datasets whose labels the step reads."""
         return frozenset({Role.TRAIN} if self.recipe else ())

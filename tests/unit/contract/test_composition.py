@@ -130,3 +130,15 @@ def test_a_format_that_cannot_hold_what_a_step_makes_is_pointed_at(method: str, 
     # And without the plan every format holds the network
     plain = {"steps": [{"method": method}], "outputs": [{"format": form, "precision": "float32"}]}
     assert list(faults_of_outputs(JobOptions.model_validate(plain))) == []
+
+
+def test_classes_are_chosen_once() -> None:
+    # Given two steps that each keep some classes / When one follows the other / Then the second is told where
+    steps = [step("lighten", keep_classes=["cat", "dog", 7]), step("lighten"), step("lighten", keep_classes=[0, 1])]
+
+    def found(*steps: Step) -> list[tuple[str, str]]:
+        options = JobOptions.model_validate({"steps": steps})
+        return [(fault.pointer, fault.code) for fault in faults(options, data=frozenset(), untrained=False)]
+
+    assert found(*steps) == [("/steps/2/keep_classes", "invalid_spec")]
+    assert found(*steps[:2]) == []

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from contract.methods import Role
 from contract.methods.depth import PruneBlocks
 from contract.methods.factorize import Factorize
+from contract.methods.lighten import Lighten
 from contract.methods.merge import Merge
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.replace import ReplaceArchitecture
@@ -152,3 +153,22 @@ def test_blocks_go_by_one_amount_and_a_look_needs_images() -> None:
     assert (PruneBlocks().roles, PruneBlocks(importance="l1").roles) == ({CALIBRATION}, set())
     with pytest.raises(ValidationError, match="one of count, macs_ratio and parameters_ratio"):
         PruneBlocks(count=1, macs_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        (["cat"], "at least 2 items"),
+        (["cat", 1, "cat"], "tells cat twice"),
+        ([0, -1], "greater than or equal to 0"),
+    ],
+)
+def test_classes_that_contradict_each_other_are_refused(kept: list[str | int], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Lighten.model_validate({"keep_classes": kept})
+
+
+def test_keeping_some_classes_is_enough_to_ask_for() -> None:
+    # Given a step that makes nothing lighter but for the classes / When it is read / Then nothing is missing
+    exact = {"fold_batch_norm": False, "remove_dead": False}
+    assert Lighten.model_validate(exact | {"keep_classes": ["cat", "3", 3]}).kept_classes == ("cat", "3", 3)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.distillation.classes import shared_classes
 from compressor.distillation.teachers import teachers_of, voice_of
+from compressor.training.classes import shared_classes
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.model import Preprocessing
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained_candidate
