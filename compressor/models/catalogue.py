@@ -12,7 +12,7 @@ from compressor.measure.counting import Macs, count_macs, count_parameters
 from compressor.measure.file_size import safetensors_bytes
 from compressor.models.architectures import build, names
 from compressor.models.torchvision_ops import torchvision
-from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
+from compressor.time_limit import TimeLimitExceeded, time_limit
 from contract.architecture import SIDES, ArchitectureEntry, Cost
 from contract.failures import InvalidArchitecture
 from contract.model import Architecture, Preprocessing

@@ -16,8 +16,8 @@ from compressor.pruning.groups import ChannelGroup, channel_groups, given_back, 
 from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite, rearranging
-from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
 from compressor.pruning.tracing import trace
+from compressor.time_limit import TimeLimitExceeded, time_limit
 from contract.failures import PruningFailed, UnfitModel
 from contract.methods.prune import PruneChannels
 

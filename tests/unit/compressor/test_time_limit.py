@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from compressor.pruning.time_limit import TimeLimitExceeded, time_limit
+from compressor.time_limit import TimeLimitExceeded, time_limit
 
 
 def spin() -> None:
