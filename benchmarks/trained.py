@@ -1,7 +1,5 @@
 """The trained networks and images that lie beside the checkout, in ../shared."""
 
-import copy
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +41,8 @@ def original(model: str) -> Candidate:
 
 def context(start: Candidate, *, seed: int = 0) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
-    teacher = replace(start, module=copy.deepcopy(start.module).eval())
+    teacher = start.copied()
+    teacher.module.eval()
     return Context(
         seed=seed,
         train=training(),

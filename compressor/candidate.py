@@ -1,7 +1,9 @@
 """What flows from step to step."""
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -37,6 +39,10 @@ class Candidate:
         """Channels, height and width of one input."""
         height, width = self.preprocessing.size
         return (1 if self.preprocessing.channels == "gray" else 3, height, width)
+
+    def copied(self) -> Self:
+        """The same with a module of its own."""
+        return replace(self, module=copy.deepcopy(self.module))
 
     @property
     def masked_count(self) -> int:

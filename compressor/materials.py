@@ -1,6 +1,5 @@
 """What a job works with, read from its inputs: the model, the images, the other models."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ class Materials:
 
     def begin(self) -> Candidate:
         """A copy of the original, for the first step to own."""
-        return copied(self.original)
+        return self.original.copied()
 
 
 def read_materials(order: Order) -> Materials:
@@ -96,13 +95,8 @@ def _others(models: Mapping[str, ModelInput], original: Candidate, device: torch
     def another(model: ModelInput) -> Other:
         return lambda: frozen(read_candidate(model.source, model.weights, seed), device)
 
-    mine = {"original": lambda: frozen(copied(original), device)}
+    mine = {"original": lambda: frozen(original.copied(), device)}
     return mine | {name: another(model) for name, model in models.items()}
-
-
-def copied(candidate: Candidate) -> Candidate:
-    """The candidate with a module of its own."""
-    return replace(candidate, module=copy.deepcopy(candidate.module))
 
 
 def frozen(candidate: Candidate, device: torch.device) -> Candidate:

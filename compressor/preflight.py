@@ -5,7 +5,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.students import student_of
 from compressor.lightening.classifier import keeping
-from compressor.materials import Materials, copied
+from compressor.materials import Materials
 from compressor.method import method, preflight
 from contract.failures import MissingData
 from contract.methods import Params, Role, Stage
@@ -42,7 +42,7 @@ def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candi
     if step.stage is Stage.ARCHITECTURE:
         return method(step.method)(materials.begin(), step, Context())
     if isinstance(step, Distill) and step.student != "current":
-        return student_of(copied(candidate), step, Context(others=materials.others))
+        return student_of(candidate.copied(), step, Context(others=materials.others))
     if step.kept_classes is not None:
-        return keeping(copied(candidate), step.kept_classes)
+        return keeping(candidate.copied(), step.kept_classes)
     return candidate

@@ -1,6 +1,5 @@
 """A network that tells fewer classes apart: the rows of its last layer that give the others go."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ def check_classifier(candidate: Candidate, wanted: Sequence[str | int]) -> None:
     Raises `UnfitModel` where they are not, as behind a softmax, and what `keeping` raises.
     """
     places = list(places_of(wanted, candidate))
-    fewer = keeping(replace(candidate, module=copy.deepcopy(candidate.module)), wanted)
+    fewer = keeping(candidate.copied(), wanted)
     before, after = _answers(candidate, candidate.module)[:, places], _answers(candidate, fewer.module)
     if after.shape != before.shape or not torch.allclose(after, before, atol=_TOLERANCE * float(before.abs().max())):
         raise UnfitModel(

@@ -8,10 +8,11 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from compressor.candidate import Candidate
-from compressor.context import Checkpoints, Context, TrainingState
+from compressor.context import Context, TrainingState
 from compressor.layers import weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models.edits import Edit, apply_edits
+from compressor.training.phase import Phase
 from compressor.training.recovery import recover
 from compressor.training.state import masks_of
 from contract.methods import Recovery
@@ -60,25 +61,6 @@ def _heads(module: nn.Module) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class _Within:
-    """A round's checkpoints: the step's, which know beside the training what was removed before it."""
-
-    step: Checkpoints
-    round: int
-    edits: tuple[Edit, ...]
-    start: list[TrainingState]
-
-    def resume(self) -> TrainingState | None:
-        """The state in which this round was interrupted, once."""
-        return self.start.pop() if self.start else None
-
-    def save(self, state: TrainingState) -> None:
-        """Keep the state with what belongs to it; raises `Interrupted` behind it where the job shall stop."""
-        edits = _ALL_EDITS.dump_python(self.edits, mode="json")
-        self.step.save(replace(state, values={**state.values, _ROUND: self.round, _EDITS: edits}))
-
-
-@dataclass(frozen=True)
 class Rounds:
     """The rounds of one step: which are still to be done, and the training behind each."""
 
@@ -117,11 +99,12 @@ class Rounds:
         return candidate
 
     def _within(self, candidate: Candidate, number: int, start: list[TrainingState]) -> Context:
+        edits = _ALL_EDITS.dump_python(candidate.edits, mode="json")
         return replace(
             self.context,
             seed=self.context.seed + number + 1,
             progress=lambda fraction, phase: self.context.progress(
                 (number + fraction) / self.count, f"round {number + 1} of {self.count}, {phase}"
             ),
-            checkpoints=_Within(self.context.checkpoints, number, candidate.edits, start),
+            checkpoints=Phase(self.context.checkpoints, start, {_ROUND: number, _EDITS: edits}),
         )
