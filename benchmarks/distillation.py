@@ -16,6 +16,7 @@ from compressor.candidate import Candidate
 from compressor.method import method
 from compressor.methods import distill, fine_tune
 from compressor.models.replacement import replacement
+from compressor.training.layout import channels_last
 from contract.methods import METHODS
 from contract.methods.distill import Distill
 from contract.methods.train import FineTune
@@ -101,7 +102,7 @@ def _taught_directly(student: nn.Module, teacher: nn.Module, seed: int) -> None:
     optimizer = torch.optim.AdamW(student.parameters(), 3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=updates, cycle_momentum=False)
     for network in (student, teacher):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
     for epoch in range(epochs):
         student.train()
         for batch in training().batches(size, seed=seed, epoch=epoch, augment="crop_flip"):

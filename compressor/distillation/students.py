@@ -9,7 +9,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.models.architectures import width_of_logits
 from compressor.models.edits import Remove, apply_edits, edits_between
-from compressor.models.replacement import replacement
+from compressor.models.replacement import replacement, with_classes
 from compressor.pruning.blocks import removable_blocks
 from compressor.pruning.channels import Pruning, Target, narrow
 from contract.failures import ClassesMismatch, UnfitModel
@@ -46,7 +46,7 @@ def _another(candidate: Candidate, other: Candidate) -> Candidate:
 
 def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: int) -> Candidate:
     """The teacher's architecture with fresh weights, a part of its residual blocks and of its channels."""
-    fresh = replacement(candidate, _headless(teacher.architecture), seed=seed)
+    fresh = replacement(candidate, with_classes(teacher.architecture, candidate.num_classes), seed=seed)
     shallow = _without(fresh, _superfluous(removable_blocks(fresh.module, fresh.input_shape), scale.depth))
     return _narrowed(shallow, scale.width, seed=seed) if scale.width < 1 else shallow
 
@@ -76,9 +76,3 @@ def _narrowed(fresh: Candidate, width: float, *, seed: int) -> Candidate:
     )
     narrowed = narrow(fresh.module, pruning).module
     return replace(fresh, module=narrowed, edits=(*fresh.edits, *edits_between(fresh.module, narrowed)))
-
-
-def _headless(architecture: Architecture) -> Architecture:
-    """The architecture for any number of classes."""
-    options = {name: value for name, value in architecture.options.items() if name != "num_classes"}
-    return architecture.model_copy(update={"options": options})
