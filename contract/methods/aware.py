@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contract.methods.low_bit import ENDS
 from contract.methods.params import Patterns, Recovery, Role, Stage, Training
-from contract.methods.quantize import Calibrator, Target
+from contract.methods.quantize import ActivationBits, AllLayers, Calibrator, Target
 
 
 class QuantizeAware(Training, Recovery):
@@ -19,16 +19,8 @@ class QuantizeAware(Training, Recovery):
     needs_labels: ClassVar[bool] = True
 
     bits: int = Field(default=8, ge=1, le=8, description="Bits of a weight; with 1 it is a sign, times a scale.")
-    activation_bits: int = Field(
-        default=8,
-        ge=2,
-        le=8,
-        description="Bits of an activation that is multiplied with weights; one that is only added up has 8.",
-    )
-    all_layers: bool = Field(
-        default=False,
-        description="Treat the first and the last layer like all others; else they and what they read have 8 bits.",
-    )
+    activation_bits: ActivationBits = 8
+    all_layers: AllLayers = False
     calibrator: Calibrator = Field(
         default="mse",
         description="Where the range of an activation begins, before it is learned: all that was seen; a moving "

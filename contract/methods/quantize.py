@@ -1,6 +1,6 @@
 """Quantization: integers for weights, and for activations while the network runs."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,18 @@ Calibrator = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 #: What codes can be for.
 Processor = Literal["x86-vnni", "x86-avx2", "arm64"]
 Target = Literal["auto", "x86-vnni", "x86-avx2", "arm64"]
+ActivationBits = Annotated[
+    int,
+    Field(
+        ge=2,
+        le=8,
+        description="Bits of an activation that is multiplied with weights; one that is only added up has 8.",
+    ),
+]
+AllLayers = Annotated[
+    bool,
+    Field(description="Treat the first and the last layer like all others; else they and what they read have 8 bits."),
+]
 
 
 class QuantizeDynamic(Params):
@@ -34,16 +46,8 @@ class QuantizeStatic(Params):
     needs: ClassVar[frozenset[Role]] = frozenset({Role.CALIBRATION})
 
     bits: int = Field(default=8, ge=2, le=8, description="Bits of a weight.")
-    activation_bits: int = Field(
-        default=8,
-        ge=2,
-        le=8,
-        description="Bits of an activation that is multiplied with weights; one that is only added up has 8.",
-    )
-    all_layers: bool = Field(
-        default=False,
-        description="Treat the first and the last layer like all others; else they and what they read have 8 bits.",
-    )
+    activation_bits: ActivationBits = 8
+    all_layers: AllLayers = False
     calibrator: Calibrator = Field(
         default="moving_average",
         description="The range of an activation: all that was seen; a moving average of the ends of batches of 32; the "
