@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from contract.architecture import SIDES, ArchitectureCard, ArchitectureList, InputShape, catalogue
+from contract.architecture import SIDES, ArchitectureCard, ArchitectureList, InputShape, architectures, catalogue
 from contract.failures import InvalidRequest
 from contract.value import Value
 
@@ -64,7 +64,7 @@ def _within(figure: int | None, limit: int | None) -> bool:
 
 def _cards(given: str | None) -> Iterator[ArchitectureCard]:
     if given is None:
-        yield from (entry.card() for entry in catalogue())
+        yield from architectures().values()
         return
     shape = _shape(given)
     yield from (card for entry in catalogue() if (card := entry.card_for(shape)) is not None)
