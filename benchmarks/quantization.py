@@ -21,7 +21,7 @@ from contract.methods.train import FineTune
 
 RECOVERY: dict[str, object] = {
     "epochs": 3, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 5e-4,
-    "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True,
+    "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True, "precision": "auto",
 }  # fmt: skip
 
 HEAD = """# Quantization
