@@ -66,7 +66,8 @@ class QuantizeStatic(Params):
     equalize: bool = Field(
         default=False,
         description="Cross-layer equalization before calibration (Nagel et al. 2019): neighbouring layers with nothing "
-        "but ReLU and pooling between them share the spread of their weights.",
+        "but ReLU and pooling between them share the spread of their weights. ReLU6 keeps them apart; a lighten step "
+        "with activations {relu6: relu} before this one brings them together.",
     )
     smooth: float | None = Field(
         default=0.5,

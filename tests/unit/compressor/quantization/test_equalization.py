@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from compressor.context import Context
+from compressor.methods import lighten
 from compressor.quantization.equalization import equalize
 from compressor.quantization.graph import capture
 from compressor.quantization.products import products
+from contract.methods.lighten import Lighten
 from tests.unit.compressor.networks import answers, candidate_of, inputs_for, with_statistics
 
 
@@ -71,6 +74,17 @@ def test_both_sides_have_the_same_ranges_and_the_answers_stay() -> None:
     assert torch.allclose(folded[alive], read[alive], rtol=0.01)
     assert torch.allclose(read[alive], ranges(module.pointwise[0].weight.transpose(0, 1))[alive], rtol=0.01)
     assert torch.allclose(ranges(module.mlp[0].weight), ranges(module.mlp[2].weight.T), rtol=0.01)
+
+
+def test_layers_share_their_spread_where_a_relu_has_taken_the_place_of_relu6() -> None:
+    # Given a network whose one ReLU6 a lighten step has made a ReLU
+    asked = Lighten(activations={"relu6": "relu"}, fold_batch_norm=False)
+    made = lighten.apply(candidate_of(chain(), size=16), asked, Context())
+    # When it is equalized
+    graph = capture(made.module, made.input_shape)
+    layers = equalize(graph, among=names_in(graph))
+    # Then the layer before it is among those that share
+    assert layers == ["stem.0", "depthwise.0", "pointwise.0", "mlp.0"]
 
 
 def test_zeros_stay_and_what_is_not_named_does_too() -> None:
