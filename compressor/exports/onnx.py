@@ -16,6 +16,7 @@ from compressor.exports.exporting import cause, quiet
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
 from compressor.exports.onnx_signed import make_signed
+from compressor.exports.onnx_strides import fold_strides
 from compressor.exports.onnx_transposes import hold_transposes
 from compressor.quantization.graph import exported
 from compressor.quantization.simulate import deployed
@@ -47,6 +48,7 @@ def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = Out
     if precision is OutputPrecision.AS_PLANNED and any(code.signed for code in candidate.plan.activations.values()):
         make_signed(model)
     hold_transposes(model)
+    fold_strides(model)
     _strip(model)
     _describe(model, candidate)
     if _bytes_of_weights(model) < LARGEST_MESSAGE:

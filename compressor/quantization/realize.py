@@ -25,8 +25,8 @@ from compressor.quantization.products import (
 )
 
 ours = torch.ops.modelpress
-#: By which ONNX Runtime's kernel multiplies a sum at most.
-_LARGEST_FACTOR = 128
+#: By which ONNX Runtime's kernel multiplies a sum at least, and at most.
+_FACTORS = (2.0**-31, 2.0**7)
 
 
 def realize(module: GraphModule, plan: QuantizationPlan) -> None:
@@ -74,7 +74,7 @@ class _Rewriting:
         if pair is not None and all(part in self.codes for part in pair.args):
             self._pair(pair, node, code)
         elif x in self.codes and _averages_a_map(node):
-            code = _wide_enough(code, x, self.codes[x])
+            code = _within_reach(code, x, self.codes[x])
             self._replace(node, ours.average.default, (x, self.codes[x].scale, code.scale, code.zero_point), code)
         elif x in self.codes and node.target is aten.hardsigmoid.default:
             self._replace(node, ours.hard_sigmoid.default, (x, self.codes[x].scale, self.codes[x].zero_point), code)
@@ -192,11 +192,12 @@ def _pair_that_makes(node: Node) -> Node | None:
     return pair if pair.target is aten.mul.Tensor or a == b else None
 
 
-def _wide_enough(code: ActivationCode, x: Node, given: ActivationCode) -> ActivationCode:
-    """The code of an average whose step is not so small beside that of the averaged that no kernel takes it."""
+def _within_reach(code: ActivationCode, x: Node, given: ActivationCode) -> ActivationCode:
+    """The code of an average whose step is so near that of the averaged that the kernel takes it."""
     height, width = x.meta["val"].shape[2:]
-    least = given.scale / (int(height) * int(width) * _LARGEST_FACTOR)
-    return code if code.scale >= least else code.model_copy(update={"scale": least})
+    largest, least = (given.scale / (int(height) * int(width) * factor) for factor in _FACTORS)
+    scale = min(max(code.scale, least), largest)
+    return code if scale == code.scale else code.model_copy(update={"scale": scale})
 
 
 def _averages_a_map(node: Node) -> bool:

@@ -468,16 +468,17 @@ def test_what_cannot_be_quantized_is_refused_by_name() -> None:
         apply(hollow, QuantizeStatic(), with_images(hollow))
 
 
-def test_an_average_that_hardly_moves_runs_too(tmp_path: Path) -> None:
-    # Given a network in INT8 whose average has steps a million times as small as what is averaged
+@pytest.mark.parametrize("step", [1e-8, 1e8])
+def test_an_average_whose_steps_are_unlike_those_of_the_averaged_runs_too(step: float, tmp_path: Path) -> None:
+    # Given a network in INT8 whose average hardly moves, or moves in steps that it never takes
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
     candidate = candidate_of(module)
     made = apply(candidate, QuantizeStatic(), with_images(candidate, 32))
     site = next(site for site in made.plan.activations if "avg_pool" in site)
-    tiny = made.plan.activations[site].model_copy(update={"scale": 1e-8})
-    made = replace(made, plan=replace(made.plan, activations={**made.plan.activations, site: tiny}))
+    unlike = made.plan.activations[site].model_copy(update={"scale": step})
+    made = replace(made, plan=replace(made.plan, activations={**made.plan.activations, site: unlike}))
     # When it is exported / Then the runtime takes it, and answers as the simulation
     x = inputs_for(made, 4)
     assert torch.allclose(
