@@ -14,12 +14,23 @@ from compressor.measure.counting import evaluating
 #: Layers whose outputs are plain products of a weight with what they see.
 Seeing = nn.Linear | nn.Conv2d
 
+#: Products of the features of layers that see more numbers at once are too many to keep.
+_WIDEST = 6144
+
+#: Of one batch a layer looks at so many columns, or at so many for each feature where that is more.
+_COLUMNS, _FOR_EACH = 512, 0.5
+
 
 def sees(layer: nn.Module) -> bool:
     """Whether a layer's inputs can be unfolded here."""
     return isinstance(layer, nn.Linear | nn.Conv2d) and (
         not isinstance(layer, nn.Conv2d) or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
     )
+
+
+def sees_all(features: int) -> bool:
+    """Whether products of so many features can be kept."""
+    return features <= _WIDEST
 
 
 def unfolded(layer: Seeing, x: Tensor) -> Tensor:
@@ -35,25 +46,37 @@ def unfolded(layer: Seeing, x: Tensor) -> Tensor:
     return grouped.permute(1, 2, 0, 3).reshape(layer.groups, grouped.shape[2], images * positions)
 
 
-def drawn(layer: Seeing, x: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """At most `count` of the columns of `unfolded`, drawn without repeats, for a layer of one group.
+def columns_wanted(layer: Seeing) -> int:
+    """How many of the columns of one batch are enough, drawn at random."""
+    return max(_COLUMNS, int(_FOR_EACH * layer.weight[0].numel()))
 
-    Shape (features, columns).
-    """
+
+def places_drawn(among: int, count: int, random: torch.Generator) -> Tensor:
+    """At most `count` of so many places, without repeats."""
+    return torch.randperm(among, generator=random)[:count]
+
+
+def places_in(layer: Seeing, x: Tensor) -> int:
+    """How many columns a layer sees in `x`, counted image by image and row by row."""
     if isinstance(layer, nn.Linear):
-        rows = x.reshape(-1, layer.in_features)
-        return rows[_chosen(len(rows), count, random).to(x.device)].T
+        return x.numel() // layer.in_features
+    return len(x) * _Axis.of(layer, x, 0).count * _Axis.of(layer, x, 1).count
+
+
+def drawn(layer: Seeing, x: Tensor, places: Tensor) -> Tensor:
+    """Those of the columns of `unfolded` at some places: (groups, features, places)."""
+    if isinstance(layer, nn.Linear):
+        return x.reshape(-1, layer.in_features)[places].T.unsqueeze(0)
     down, across = (_Axis.of(layer, x, axis) for axis in (0, 1))
     padded = F.pad(x, (across.padding, across.padding, down.padding, down.padding))
-    chosen = _chosen(len(x) * down.count * across.count, count, random).to(x.device)
-    place, column = chosen // across.count, chosen % across.count
+    place, column = places // across.count, places % across.count
     image, row = place // down.count, place % down.count
     channels = torch.arange(x.shape[1], device=x.device)
     patches = padded[
         image.view(-1, 1, 1, 1), channels.view(1, -1, 1, 1), down.seen(row)[:, None, :, None],
         across.seen(column)[:, None, None, :],
     ]  # fmt: skip
-    return patches.flatten(1).T
+    return patches.reshape(len(places), layer.groups, -1).permute(1, 2, 0)
 
 
 @dataclass(frozen=True)
@@ -78,10 +101,6 @@ class _Axis:
         """Where the kernel's entries lie in the padded image, (places, size)."""
         offsets = torch.arange(self.size, device=places.device) * self.dilation
         return places.unsqueeze(1) * self.stride + offsets
-
-
-def _chosen(among: int, count: int, random: torch.Generator) -> Tensor:
-    return torch.randperm(among, generator=random)[:count]
 
 
 #: Of the mean of a product's diagonal: what is added to the diagonal, so that few images do not make it singular.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressor.factorization.moments import Moments, sees_all
-from compressor.inputs import Seeing
+from compressor.factorization.moments import Moments
+from compressor.inputs import Seeing, sees_all
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, drawn, watching
+from compressor.inputs import Seeing, columns_wanted, drawn, places_drawn, places_in, sees_all, watching
 from compressor.measure.counting import evaluating
 
-#: Of one batch, drawn at random, a layer looks at so many columns, or at so many for each feature where that is more.
-_COLUMNS, _FOR_EACH = 512, 0.5
-#: Layers that see more numbers at once are known by what they give out.
-_WIDEST = 6144
 #: Part of the power that is taken for white noise, at least and where there are as few columns as features.
 _LEAST, _SHRINKING = 1e-4, 0.1
 
@@ -60,11 +56,6 @@ def shrunk(covariance: Tensor, count: int) -> Tensor:
     return covariance.mul_(1 - part).diagonal_scatter(covariance.diagonal() + part * power)
 
 
-def sees_all(features: int) -> bool:
-    """Whether all that a layer sees is looked at; of others only what they give out is."""
-    return features <= _WIDEST
-
-
 def gathered(
     module: nn.Module, layers: Mapping[str, Seeing], batches: Iterable[Tensor], *, seed: int
 ) -> dict[str, Sums]:
@@ -77,8 +68,8 @@ def gathered(
 
     def see(name: str, x: Tensor) -> None:
         weight = layers[name].weight.flatten(1)
-        wanted = max(_COLUMNS, int(_FOR_EACH * weight.shape[1]))
-        columns = drawn(layers[name], x.float(), wanted, random)
+        places = places_drawn(places_in(layers[name], x), columns_wanted(layers[name]), random).to(x.device)
+        columns = drawn(layers[name], x.float(), places)[0]
         seen = columns if sees_all(weight.shape[1]) else weight @ columns
         sums.setdefault(name, Sums.none(len(seen), seen.device)).add(seen)
 

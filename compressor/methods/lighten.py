@@ -12,13 +12,13 @@ from compressor.candidate import Candidate
 from compressor.classes import names_of
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.fitting import Aim, Fit, fit
 from compressor.inputs import in_order_of_run
 from compressor.layers import matching
 from compressor.lightening.activations import check_activations, functional, replace_activations
 from compressor.lightening.chains import Way, chosen, meant, substitute, ways
 from compressor.lightening.classifier import check_classifier, keeping
 from compressor.lightening.dead import remove_dead
-from compressor.lightening.fitting import Fit, fit
 from compressor.lightening.folding import fold
 from compressor.lightening.network import Network
 from compressor.measure.counting import count_macs, count_parameters
@@ -104,7 +104,8 @@ class _Work:
             self.context.progress(number / len(order), f"lightening layer {number + 1} of {len(order)}")
             last, layer = substitute(self.network, name, found[name]), self.original.get_submodule(name)
             assert isinstance(layer, nn.Conv2d)
-            fits[name] = fit(self.network.module, last, self.original, layer, self._batches())
+            aim = Aim(self.original, layer)
+            fits[name] = fit(self.network.module, last, aim, self._batches(), seed=self.context.seed)
         if found:
             self.context.record("layers", self._costs(found, fits))
 

@@ -14,13 +14,17 @@ from compressor.measure.counting import count_macs, count_parameters
 from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
+from compressor.pruning.heads import unfused_like
 from compressor.pruning.latency import least_ratio
+from compressor.pruning.reconstruction import reconstruct
 from compressor.pruning.rounds import Rounds, Start
 from compressor.training.normalization import recalibrate
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.prune import TARGETS, PruneChannels
 from contract.value import Json
+
+_BATCH = 32
 
 
 def preflight(candidate: Candidate, params: PruneChannels) -> None:
@@ -48,9 +52,8 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
         narrowed = _narrowed(made, params, context)
         if number == 0:
             _tell_importances(narrowed, context)
+        _make_up(narrowed, made, params, rounds.pruning(number))
         made, opaque = _narrower(made, narrowed), narrowed.opaque
-        if params.recalibrate and context.calibration is not None:
-            recalibrate(made.module, context.calibration, device=context.device)
         made = rounds.train(made, number)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
@@ -108,6 +111,33 @@ def _images(params: PruneChannels, context: Context) -> Images | None:
     if context.calibration is None:
         raise MissingData(f"Importance {params.importance} needs images. Name a dataset under data.calibration.")
     return context.calibration.take(params.samples, seed=context.seed)
+
+
+def _make_up(narrowed: Narrowed, before: Candidate, params: PruneChannels, context: Context) -> None:
+    """Fit what is left, or at least the statistics behind it, to images, where there are any."""
+    if context.calibration is None:
+        return
+    images = context.calibration.take(params.samples, seed=context.seed)
+    # Layers that give what they gave have no use for other statistics.
+    whole = params.reconstruct and _reconstruct(narrowed, before, images, context)
+    if params.recalibrate and not whole:
+        recalibrate(narrowed.module, context.calibration, device=context.device)
+
+
+def _reconstruct(narrowed: Narrowed, before: Candidate, images: Images, context: Context) -> bool:
+    """Whether every layer that has lost inputs was fitted."""
+    found = reconstruct(
+        narrowed,
+        unfused_like(before.module, narrowed.module),
+        lambda: (batch.x.to(context.device) for batch in images.batches(_BATCH)),
+        input_shape=before.input_shape,
+        seed=context.seed,
+        tell=lambda done: context.progress(done, f"fitting what is left to {len(images)} images"),
+    )
+    context.record("output_error", {name: [fit.before, fit.after] for name, fit in found.fits.items()})
+    if found.left:
+        context.record("not_reconstructed", list(found.left))
+    return not found.left
 
 
 def _narrower(before: Candidate, narrowed: Narrowed) -> Candidate:

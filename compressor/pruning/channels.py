@@ -1,7 +1,7 @@
 """Networks with fewer channels: Torch-Pruning finds the dependencies and slices, what may go is ours to say."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -12,7 +12,7 @@ from compressor.data.images import Images
 from compressor.measure.counting import evaluating
 from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
-from compressor.pruning.groups import ChannelGroup, channel_groups, given_back, head_groups, removals
+from compressor.pruning.groups import ChannelGroup, Gone, channel_groups, given_back, head_groups, removals
 from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite, rearranging
@@ -46,6 +46,8 @@ class Narrowed:
     opaque: tuple[str, ...]
     #: What was there to choose from: importances of the channels, or heads, of each layer, by name.
     importances: Mapping[str, Tensor]
+    #: The numbers of those outputs that each convolution and linear layer still has, by name.
+    outputs: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -145,15 +147,26 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
     groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
     removed = _removed(network, groups, pruning, names)
     _mark(network, pruning.masks)
+    layers = (part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear))
+    outputs: dict[nn.Module, Tensor] = {layer: torch.arange(len(layer.weight)) for layer in layers}
     for group, count in zip(groups, removed, strict=True):
         if count:
-            group.remove(group.least(count))
+            _lose(outputs, group.remove(group.least(count)))
     masks = _unmarked(network, pruning.masks)
     after = _answer(network, pruning.example)
     if after.shape != answered[0] or (not after.isfinite().all() and _answer(before, pruning.example).isfinite().all()):
         raise ValueError("without the channels it answers in another shape, or not in numbers")
     importances = {names[group.root]: group.importances for group in groups}
-    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances)
+    left = {names[layer]: numbers for layer, numbers in outputs.items()}
+    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left)
+
+
+def _lose(outputs: MutableMapping[nn.Module, Tensor], gone: Gone) -> None:
+    """Take what has gone, by its places among those that were left, from the numbers of the outputs."""
+    for layer in gone.keys() & outputs.keys():
+        left = torch.ones(len(outputs[layer]), dtype=torch.bool)
+        left[torch.as_tensor(gone[layer])] = False
+        outputs[layer] = outputs[layer][left]
 
 
 def _removed(

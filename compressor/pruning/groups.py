@@ -24,6 +24,10 @@ _SLICED = frozenset({"weight", "bias"})
 _MOST_REMOVED = 0.9
 
 
+#: By layer, the numbers of the outputs that were taken.
+Gone = Mapping[nn.Module, Sequence[int]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroup:
     """The channels of one layer, or the features of one attention's heads, with all that depends on them."""
@@ -37,8 +41,8 @@ class ChannelGroup:
     uses: tuple[Use, ...]
     #: Equal for groups of the same structure.
     structure: tuple[str, ...]
-    #: Takes channels by their numbers.
-    remove: Callable[[list[int]], None]
+    #: Takes channels by their numbers, and tells which outputs of which layers went.
+    remove: Callable[[list[int]], Gone]
 
     @property
     def scores(self) -> Tensor:
@@ -134,8 +138,8 @@ def _uses_of(heads: Heads) -> Iterator[Use]:
     yield Use(heads.taker, False, part)
 
 
-def _remove_heads(heads: Heads, channels: list[int]) -> None:
-    heads.remove({channel % heads.count for channel in channels})
+def _remove_heads(heads: Heads, channels: list[int]) -> Gone:
+    return {heads.giver: heads.remove({channel % heads.count for channel in channels})}
 
 
 def channel_members(
@@ -269,9 +273,11 @@ def _bound(scores: Tensor, ratio: float) -> float:
     return float(ranked[min(int(ratio * len(ranked)), len(ranked) - 1)])
 
 
-def remove(graph: tp.DependencyGraph, layer: nn.Module, channels: list[int]) -> None:
-    """Remove the layer's output channels, and all that depends on them."""
+def remove(graph: tp.DependencyGraph, layer: nn.Module, channels: list[int]) -> Gone:
+    """Remove the layer's output channels, and all that depends on them; the outputs that went, layer by layer."""
     slicing = graph.get_pruner_of_module(layer).prune_out_channels
     group = graph.get_pruning_group(layer, slicing, channels)
-    if graph.check_pruning_group(group):
-        group.prune(record_history=False)
+    if not graph.check_pruning_group(group):
+        return {}
+    group.prune(record_history=False)
+    return {dep.target.module: places for dep, places in group if graph.is_out_channel_pruning_fn(dep.handler)}

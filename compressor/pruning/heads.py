@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compressor.attention import SelfAttention
 from compressor.measure.counting import evaluating
+from compressor.pruning.copying import over_the_same_tensors
 
 #: The one of timm's whose width is not tied to the embedding's; others are told by it apart, and stay as they are.
 _TIMM = ("timm.layers.attention", "Attention")
@@ -48,8 +49,8 @@ class Heads:
         )
 
     @torch.no_grad()
-    def remove(self, gone: Collection[int]) -> None:
-        """Remove heads by their numbers."""
+    def remove(self, gone: Collection[int]) -> list[int]:
+        """Remove heads by their numbers; the outputs of the giver that went with them."""
         kept = [head for head in range(self.count) if head not in gone]
         places = torch.arange(self.count * self.width).view(self.count, self.width)[kept].flatten()
         rows = torch.cat([places + part * self.count * self.width for part in range(3)])
@@ -61,6 +62,7 @@ class Heads:
             self.giver.out_features = len(rows)
             self.attention.attn_dim = len(places)  # type: ignore[assignment]
         self.attention.num_heads = len(kept)  # type: ignore[assignment]
+        return sorted(set(range(3 * self.count * self.width)) - set(rows.tolist()))
 
 
 def _keep(layer: nn.Module, name: str, places: Tensor, *, dimension: int) -> None:
@@ -96,6 +98,15 @@ def unfuse(network: nn.Module, example: Tensor, *, fixed: Collection[str]) -> No
         if part in alone and name not in fixed:
             assert isinstance(part, nn.MultiheadAttention)
             network.set_submodule(name, SelfAttention.of(part))
+
+
+def unfused_like(module: nn.Module, other: nn.Module) -> nn.Module:
+    """The network, over parameters that share its numbers, with `SelfAttention` wherever `other` has it."""
+    network = over_the_same_tensors(module)
+    for name, part in list(network.named_modules()):
+        if isinstance(part, nn.MultiheadAttention) and isinstance(other.get_submodule(name), SelfAttention):
+            network.set_submodule(name, SelfAttention.of(part))
+    return network
 
 
 def _attending_to_itself(network: nn.Module, example: Tensor) -> set[nn.Module]:

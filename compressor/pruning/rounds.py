@@ -91,6 +91,14 @@ class Rounds:
     def _interrupted(self) -> int:
         return -1 if self.resumed is None else int(str(self.resumed.values[_ROUND]))
 
+    def pruning(self, number: int) -> Context:
+        """What the pruning of a round may use; where training follows, that is what takes the time."""
+        part = 1 if number + 1 == self.count else 0
+        return replace(
+            self.context,
+            progress=lambda done, phase: self.context.progress((number + part * done) / self.count, phase),
+        )
+
     def train(self, candidate: Candidate, number: int) -> Candidate:
         """Train behind a round, unless it is the last."""
         if self.recipe is not None and number + 1 < self.count:

@@ -23,8 +23,8 @@ from contract.report import (
     StepReport,
 )
 
-#: Details of a step that are drawn, and not told in words.
-DRAWN = frozenset({"histogram", "sensitivity", "importance", "quantization", "factorized"})
+#: Details of a step that are drawn, or stand in the table of layers, and not told in words.
+DRAWN = frozenset({"histogram", "sensitivity", "importance", "output_error", "quantization", "factorized"})
 #: What losses are of, by the detail that holds them.
 _CURVES: Mapping[str, str] = {
     "train_loss": "training",

@@ -220,9 +220,19 @@ class PruneChannels(Params):
     )
     rounds: int = Field(default=1, ge=1, le=32, description="In how many steps of the same size channels are removed.")
     training: Recovery | None = Field(default=None, description="How the network is trained between rounds.")
-    samples: int = Field(default=256, ge=1, le=65_536, description="How many images importances look at at most.")
+    reconstruct: bool = Field(
+        default=True,
+        description="Fit what is left, layer by layer, to what the layers gave before on calibration images, where "
+        "there are any (He et al. 2017): each layer that has lost inputs gets the weights of least squared error. "
+        "That takes a run of both networks over the images for each of them.",
+    )
+    samples: int = Field(
+        default=256, ge=1, le=65_536, description="How many images importances and reconstruct look at at most."
+    )
     recalibrate: bool = Field(
-        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
+        default=True,
+        description="Measure the statistics of batch normalization anew behind it, where there is data; a network that "
+        "is reconstructed keeps its own.",
     )
     include: Patterns = Field(
         default=("*",), description="Globs over the names of the modules whose outputs may shrink."

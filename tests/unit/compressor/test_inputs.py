@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, drawn, input_products, input_squares, sees, unfolded
+from compressor.inputs import Seeing, drawn, input_products, input_squares, places_drawn, places_in, sees, unfolded
 
 LAYERS = {
     "plain": nn.Conv2d(6, 8, 3, bias=False),
@@ -103,11 +103,20 @@ def test_drawn_columns_are_unfolded_ones_each_once(layer: nn.Linear | nn.Conv2d)
     # Given an input / When more columns are drawn than there are
     x = torch.randn(2, 6, 5) if isinstance(layer, nn.Linear) else torch.randn(2, 3, 9, 8)
     (columns,) = unfolded(layer, x)
-    everything = drawn(layer, x, 1000, torch.Generator().manual_seed(0))
+    places = places_drawn(places_in(layer, x), 1000, torch.Generator().manual_seed(0))
+    (everything,) = drawn(layer, x, places)
     # Then each is there once, in another order; and of fewer each is one of them
     distances = torch.cdist(everything.T, columns.T)
     assert everything.shape == columns.shape
     assert sorted(distances.argmin(1).tolist()) == list(range(columns.shape[1]))
-    some = drawn(layer, x, 3, torch.Generator().manual_seed(0))
+    (some,) = drawn(layer, x, places[:3])
     assert some.shape == (columns.shape[0], 3)
     assert torch.equal(some, everything[:, :3])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_columns_at_places_are_those_of_the_groups(name: str) -> None:
+    # Given a convolution / When columns at some places are taken / Then they are the unfolded ones there
+    layer, x = LAYERS[name], image()
+    places = torch.tensor([5, 0, 17])
+    assert torch.equal(drawn(layer, x, places), unfolded(layer, x)[:, :, places])

@@ -21,8 +21,10 @@ from contract.methods.prune import PruneChannels, PruneWeights
 from contract.model import Preprocessing
 from contract.report import NoticeCode
 from contract.value import Json
+from tests.unit.compressor import small_jobs
 from tests.unit.compressor.networks import onnx_answers
 from tests.unit.compressor.pruning.architectures import UNLIKE, candidate, images
+from tests.unit.compressor.small_jobs import trained_candidate
 
 
 class Notes:
@@ -379,6 +381,41 @@ def test_layers_of_the_same_structure_are_ranked_together() -> None:
     assert weak.out_channels / 512 <= like.out_channels / 256
 
 
+def test_what_is_left_makes_up_for_what_has_gone() -> None:
+    # Given a trained network, and images without a look at their labels
+    before, seen = trained_candidate(), small_jobs.images(96, seed=2)
+    unlabelled = Images(seen.pixels, torch.zeros_like(seen.labels), seen.preprocessing)
+
+    def lost(*, reconstruct: bool) -> tuple[float, dict[str, Json]]:
+        notes = Notes()
+        context = replace(notes.context(), calibration=unlabelled)
+        params = PruneChannels(ratio=0.3, reconstruct=reconstruct)
+        after = prune_channels.apply(before.copied(), params, context)
+        x = next(iter(small_jobs.images(200, seed=1).batches(200))).x
+        wanted, given = (answers(module, x).log_softmax(1) for module in (before.module, after.module))
+        return float(nn.functional.kl_div(given, wanted, log_target=True, reduction="batchmean")), notes.details
+
+    # When channels go, with and without a fit of the rest
+    (with_fit, told), (without, untold) = lost(reconstruct=True), lost(reconstruct=False)
+    # Then the answers move much less, and the report says by how much the error of each layer's output fell
+    assert with_fit < 0.5 * without
+    errors = told["output_error"]
+    assert isinstance(errors, dict)
+    assert len(errors) > 5
+    assert all(after <= before for before, after in errors.values())  # type: ignore[misc, operator, union-attr]
+    assert "output_error" not in untold
+
+
+def test_masks_hold_while_the_rest_is_fitted() -> None:
+    # Given a network with pruned weights / When channels go, and what is left is fitted
+    masked = prune_weights.apply(trained_candidate(), PruneWeights(amount=0.3), Context())
+    after = prune_channels.apply(masked, PruneChannels(ratio=0.3), Context(calibration=small_jobs.images(32, seed=2)))
+    # Then what was pruned is zero
+    assert after.masked_count > 1000
+    for name, mask in after.masks.items():
+        assert not after.module.get_parameter(name)[~mask].any()
+
+
 IMAGES = Images(
     torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(3)),
     torch.arange(24) % 4,
@@ -473,14 +510,28 @@ def test_chance_follows_the_seed() -> None:
     assert not torch.equal(first, other)
 
 
-def test_statistics_are_measured_anew_behind_it() -> None:
-    # Given images / When channels go / Then the statistics are those of what the narrower layers give out
-    after = prune_channels.apply(plain(), PruneChannels(round_to=1), Context(calibration=IMAGES)).module
+class Padded(nn.Conv2d):
+    """A layer that does more than multiply, so that it cannot be fitted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize(("fits", "anew"), [("not asked for", True), ("all", False), ("none", True)])
+def test_statistics_are_measured_anew_where_not_all_is_fitted(fits: str, anew: bool) -> None:
+    # Given images, and a network that can be fitted or not / When channels go
+    before = plain()
+    if fits == "none":
+        before.module.second = Padded(8, 4, 1, bias=False)
+    params = PruneChannels(round_to=1, reconstruct=fits != "not asked for")
+    after = prune_channels.apply(before, params, Context(calibration=IMAGES)).module
+    # Then the statistics are those of what the narrower layers give out, or those that were there
     assert isinstance(after, Plain)
     with torch.no_grad():
         inner = after.first(IMAGES.pixels).transpose(0, 1).flatten(1)
     assert after.norm.running_mean is not None
-    assert torch.allclose(after.norm.running_mean, inner.mean(1), atol=1e-5)
+    expected = inner.mean(1) if anew else torch.zeros(4)
+    assert torch.allclose(after.norm.running_mean, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("importance", ["taylor", "hessian", "activation"])

@@ -1,0 +1,62 @@
+"""What is left of a network makes up for the channels that went: channel pruning's second half.
+
+He et al. 2017 (arXiv:1707.06168), section 3.2: one after the other, in the order in which they run, the layers that
+have lost inputs are fitted by least squares to what they gave in the network as it was, on the inputs that the narrower
+one gives them. No label is needed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from compressor.fitting import Aim, Fit, fit
+from compressor.inputs import Seeing, in_order_of_run, sees, sees_all
+from compressor.pruning.channels import Narrowed
+
+#: Some subclasses pad what they see, or standardize their weight.
+_PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
+
+#: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
+Batches = Callable[[], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What became of the layers that have lost inputs, by name."""
+
+    fits: Mapping[str, Fit]
+    #: Those that were not fitted.
+    left: tuple[str, ...]
+
+
+def reconstruct(
+    narrowed: Narrowed, original: nn.Module, batches: Batches, *, input_shape: tuple[int, int, int], seed: int,
+    tell: Callable[[float], None],
+) -> Reconstruction:  # fmt: skip
+    """Fit the layers of a narrowed network, in place, to the `original`, in which they bear the same names."""
+    layers, before = _with_fewer_inputs(narrowed.module, original), _products(original)
+    order = in_order_of_run(narrowed.module, [name for name in layers if _can_be_fitted(layers[name])], input_shape)
+    found: dict[str, Fit] = {}
+    for number, name in enumerate(order):
+        tell(number / len(order))
+        aim, mask = Aim(original, before[name], narrowed.outputs[name]), narrowed.masks.get(f"{name}.weight")
+        made = fit(narrowed.module, layers[name], aim, batches(), seed=seed, kept=mask)
+        if made is not None:
+            found[name] = made
+    return Reconstruction(found, tuple(name for name in layers if name not in found))
+
+
+def _products(module: nn.Module) -> dict[str, Seeing]:
+    return {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+
+
+def _with_fewer_inputs(module: nn.Module, original: nn.Module) -> dict[str, Seeing]:
+    """The layers of which each output is made of fewer numbers, which those of depthwise convolutions never are."""
+    before = _products(original)
+    return {n: p for n, p in _products(module).items() if p.weight[0].shape != before[n].weight[0].shape}
+
+
+def _can_be_fitted(layer: Seeing) -> bool:
+    """Whether it only multiplies what it sees with its weight, and does not see too much at once."""
+    return type(layer).forward in _PLAIN and sees(layer) and sees_all(layer.weight[0].numel())
