@@ -5,17 +5,20 @@ number behind a colon are those of other seeds, done where they are named. Needs
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.judged import Page, Row
+from benchmarks.by_epoch import Judged, accuracy_by_epoch
+from benchmarks.judged import Page, Row, Taught
 from benchmarks.trained import context, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
 from compressor.methods import distill, fine_tune
 from compressor.models.replacement import replacement
+from compressor.report.style import write_png
 from compressor.training.layout import channels_last
 from contract.methods import METHODS
 from contract.methods.distill import Distill
@@ -30,17 +33,27 @@ RECIPE: dict[str, object] = {
 }  # fmt: skip
 TEMPERATURE = 4.0
 SEEDS = (0, 1, 2)
+#: Objectives that look inside, each beside `kl`.
+FEATURES: Mapping[str, Mapping[str, object]] = {
+    **{name: {"objective": name} for name in ("fitnet", "attention", "similarity", "rkd", "crd")},
+    "crd-memory": {"objective": "crd", "negatives": 4096},
+}
+#: Rows whose accuracy is drawn epoch by epoch.
+DRAWN = ("labels", "kl", "dkd", "dist")
+PICTURE = Path(__file__).parents[1] / "docs" / "distillation.png"
 
 HEAD = """# Distillation
 
 Written by `make bench-distillation` on {made}. The teacher is a ResNet-18 trained on CIFAR-10 (a JPEG copy) at 64
 pixels; the student a MobileNetV3-small from fresh weights, five epochs over 20,000 images. 5,000 validation images; a
 difference is paired on the same images, in points, with its 95 % interval, and a row fails where the lower bound lies
-below its margin. Loss in nats; KL to the teacher's answers. A number behind a colon is the seed.
+below its margin. Loss in nats; KL to the teacher's answers. A number behind a colon is the seed. `kl-directly` is the
+recipe of `kl` in torch alone; other names behind `kl-` are objectives beside it that look at features.
 
 """
 
 Make = Callable[[Candidate], Candidate]
+MakeTaught = Callable[[Candidate], Taught]
 
 #: Training that gives back what a chain took, from the original alone.
 RECOVERY: dict[str, object] = {
@@ -49,20 +62,28 @@ RECOVERY: dict[str, object] = {
 }  # fmt: skip
 
 
-def labels(seed: int) -> Make:
+def labels(seed: int) -> MakeTaught:
     """The student, from labels alone."""
 
-    def make(made: Candidate) -> Candidate:
+    def make(made: Candidate) -> Taught:
         student = replacement(made, STUDENT, seed=seed)
-        return fine_tune.apply(student, FineTune.model_validate(RECIPE), context(made, seed=seed))
+        judged = Judged(student)
+        where = context(made, seed=seed, checkpoints=judged)
+        return Taught(fine_tune.apply(student, FineTune.model_validate(RECIPE), where), judged.accuracy)
 
     return make
 
 
-def taught(seed: int, **params: object) -> Make:
+def taught(seed: int, **params: object) -> MakeTaught:
     """Our distill."""
     step = Distill.model_validate({**RECIPE, "student": STUDENT, "alpha": 1.0, **params})
-    return lambda made: distill.apply(made, step, context(made, seed=seed))
+
+    def make(made: Candidate) -> Taught:
+        judged = Judged(replacement(made, STUDENT, seed=seed))
+        where = context(made, seed=seed, checkpoints=judged)
+        return Taught(distill.apply(made, step, where), judged.accuracy)
+
+    return make
 
 
 def recovered(epochs: int) -> Make:
@@ -126,6 +147,12 @@ def _of_seed(seed: int) -> dict[str, Row]:
         "dkd": Row(model=R18, make=taught(seed, objective="dkd"), reference=f"kl{name}", margin=-1.0),
         "dist": Row(model=R18, make=taught(seed, objective="dist"), reference=f"kl{name}", margin=-1.0),
         "kl-directly": Row(model=R18, make=directly(seed), reference=f"kl{name}"),
+        **{
+            f"kl-{term}": Row(
+                model=R18, make=taught(seed, objective=[{"objective": "kl"}, params]), reference=f"kl{name}"
+            )
+            for term, params in FEATURES.items()
+        },
     }
     return {f"{row}{name}": found for row, found in rows.items()}
 
@@ -156,5 +183,15 @@ ROWS: dict[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(se
 
 PAGE = Page("DISTILLATION", HEAD, ROWS, on_request=frozenset(name for name in ROWS if ":" in name))
 
+
+def draw() -> None:
+    """The curves of the plain objectives, where all of them are there."""
+    kept = PAGE.kept()
+    curves = {name: kept[name].by_epoch for name in DRAWN if name in kept and kept[name].by_epoch}
+    if len(curves) == len(DRAWN):
+        write_png(accuracy_by_epoch(curves, accented="kl"), PICTURE)
+
+
 if __name__ == "__main__":
     PAGE.main(__doc__)
+    draw()

@@ -6,7 +6,7 @@ A page does the rows that are missing, so it goes on where it was stopped; named
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,8 @@ class Found:
     seconds: float
     #: Bytes of model.safetensors over those of the original's; unknown in rows of earlier days.
     size: float | None = None
+    #: How often it was right after each epoch of its training, where that was looked at.
+    by_epoch: Sequence[float] = ()
 
     def line(self) -> str:
         """The row as Markdown."""
@@ -60,13 +62,21 @@ class Found:
         )
 
 
+@dataclass(frozen=True)
+class Taught:
+    """A network, and how often it was right after each epoch of its training."""
+
+    network: Candidate
+    by_epoch: Sequence[float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One target: how a network is made, and what it is compared with."""
 
     model: str
     #: From the trained network to what came of it, or to a file that others have made of it.
-    make: Callable[[Candidate], Candidate | Path]
+    make: Callable[[Candidate], Candidate | Taught | Path]
     #: Another row's name; the network as it came where it is empty.
     reference: str = ""
     margin: float | None = None
@@ -106,8 +116,9 @@ class Page:
         before, macs = answers(start.module, validation()), count_macs(start.module, start.input_shape).total
         size = _size(start)
         began = time.monotonic()
-        made = row.make(start)
+        given = row.make(start)
         seconds = time.monotonic() - began
+        made = given.network if isinstance(given, Taught) else given
         logits, labels = _logits(made), validation().labels
         torch.save(logits, _answers_of(name))
         drop = paired_drop(self._answers(row.reference) if row.reference else before, logits, labels)
@@ -125,6 +136,7 @@ class Page:
             zeros=zeros(made.module) if isinstance(made, Candidate) else 0.0,
             size=_size(made) / size if isinstance(made, Candidate) else None,
             seconds=seconds,
+            by_epoch=given.by_epoch if isinstance(given, Taught) else (),
         )
 
     def _answers(self, name: str) -> Tensor:

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from compressor.candidate import Candidate
-from compressor.context import Context
+from compressor.context import Checkpoints, Context, NoCheckpoints
 from compressor.data.images import Images
 from compressor.data.reading import read_images
 from compressor.models.source import ModelSource, read_candidate
@@ -39,7 +39,7 @@ def original(model: str) -> Candidate:
     return read_candidate(source, SHARED / "models" / f"{MODELS[model]}.safetensors", 0)
 
 
-def context(start: Candidate, *, seed: int = 0) -> Context:
+def context(start: Candidate, *, seed: int = 0, checkpoints: Checkpoints | None = None) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
     teacher = start.copied()
     teacher.module.eval()
@@ -49,6 +49,7 @@ def context(start: Candidate, *, seed: int = 0) -> Context:
         calibration=training().take(CALIBRATION_IMAGES, seed=0),
         others={"original": lambda: teacher},
         progress=_tell,
+        checkpoints=checkpoints or NoCheckpoints(),
     )
 
 

@@ -7,14 +7,17 @@ from compressor.distillation.students import student_of
 from compressor.lightening.classifier import keeping
 from compressor.materials import Materials
 from compressor.method import method, preflight
+from compressor.methods.merge import check_ingredients
 from contract.failures import MissingData
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
+from contract.methods.merge import Merge
 
 
 def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
     """Ask every method whether it can do its step; raises the first failure, which names the step.
 
+    The models of a soup are compared with the network tensor by tensor, unless a step before it changes these.
     A step behind one that puts another network in the model's place is asked about that network, still untrained; one
     behind a step that keeps some classes about a network with these.
     """
@@ -25,6 +28,8 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
             check = preflight(step.method)
             if check is not None:
                 check(candidate, step)
+            if isinstance(step, Merge) and not any(earlier.reshapes for earlier in steps[:index]):
+                check_ingredients(candidate, step, Context(others=materials.others))
             candidate = _replaced(candidate, step, materials)
 
 

@@ -15,6 +15,7 @@ from compressor.distillation.features import (
     similarity_preserving,
 )
 from compressor.distillation.lesson import Lesson
+from compressor.distillation.memory import Memory, others_of
 from contract.methods.objectives import Attention, Crd, Fitnet, LayerTerm, Rkd, Similarity
 
 
@@ -29,19 +30,23 @@ class Comparison(nn.Module):
 
     def forward(self, lesson: Lesson) -> Tensor:
         """A scalar."""
-        found = [
-            head(lesson.student[pair.student.name], lesson.teacher[pair.teacher.name])
-            for pair, head in zip(self.pairs, self.heads, strict=True)
-        ]
+        found = [_found(head, pair, lesson) for pair, head in zip(self.pairs, self.heads, strict=True)]
         return torch.stack(found).mean()
 
 
-def comparison(term: LayerTerm, pairs: Sequence[Pair]) -> Comparison:
-    """The term over these pairs, its adapters with weights drawn from torch's generator."""
-    return Comparison(pairs, [_head(term, pair) for pair in pairs])
+def _found(head: nn.Module, pair: Pair, lesson: Lesson) -> Tensor:
+    features = lesson.student[pair.student.name], lesson.teacher[pair.teacher.name]
+    # A memory must know which images they are.
+    distance: Tensor = head(*features, lesson.batch.index) if isinstance(head, MemoryContrast) else head(*features)
+    return distance
 
 
-def _head(term: LayerTerm, pair: Pair) -> nn.Module:
+def comparison(term: LayerTerm, pairs: Sequence[Pair], *, images: int) -> Comparison:
+    """The term over these pairs, learnt from so many images; adapters begin as drawn by torch's generator."""
+    return Comparison(pairs, [_head(term, pair, images) for pair in pairs])
+
+
+def _head(term: LayerTerm, pair: Pair, images: int) -> nn.Module:
     match term:
         case Fitnet():
             return Hint(pair)
@@ -52,7 +57,13 @@ def _head(term: LayerTerm, pair: Pair) -> nn.Module:
         case Rkd():
             return Relations(pair, distance=term.distance, angle=term.angle)
         case Crd():
-            return Contrast(pair, width=term.width, temperature=term.temperature)
+            return _contrast(term, pair, images)
+
+
+def _contrast(term: Crd, pair: Pair, images: int) -> nn.Module:
+    if term.negatives is None:
+        return Contrast(pair, width=term.width, temperature=term.temperature)
+    return MemoryContrast(pair, width=term.width, temperature=term.temperature, negatives=term.negatives, images=images)
 
 
 class Hint(nn.Module):
@@ -120,3 +131,25 @@ class Contrast(nn.Module):
         """A scalar."""
         learnt, told = self._pair.vectors(student, teacher)
         return contrast(self.student(learnt), self.teacher(told), temperature=self._temperature)
+
+
+class MemoryContrast(nn.Module):
+    """The same against what is remembered of other images: each network's own, by the other's memory of it."""
+
+    def __init__(self, pair: Pair, *, width: int, temperature: float, negatives: int, images: int) -> None:
+        super().__init__()
+        self._pair, self._temperature, self._negatives, self._images = pair, temperature, negatives, images
+        self.student = nn.Linear(pair.student.channels, width)
+        self.teacher = nn.Linear(pair.teacher.channels, width)
+        self.students, self.teachers = Memory(images, width), Memory(images, width)
+
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+        """A scalar; `index` (N,) tells which images they are, and both memories take them in."""
+        vectors, index = self._pair.vectors(student, teacher), index.to(student.device)
+        learnt, told = F.normalize(self.student(vectors[0]), dim=1), F.normalize(self.teacher(vectors[1]), dim=1)
+        others = others_of(index, self._negatives, images=self._images)
+        found = self.teachers.contrast(learnt, index, others, temperature=self._temperature)
+        found = found + self.students.contrast(told, index, others, temperature=self._temperature)
+        self.students.remember(learnt, index)
+        self.teachers.remember(told, index)
+        return found / 2

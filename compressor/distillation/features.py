@@ -81,7 +81,7 @@ def contrast(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     """Cross-entropy of finding an image's teacher vector by its student vector among the batch's, and the reverse.
 
     Vectors (N, C) of one width. The objective of Tian et al. 2020, arXiv:1910.10699, in the form of InfoNCE (van den
-    Oord et al. 2018, equation 4): the negatives are the batch's other images, without the paper's memory of all.
+    Oord et al. 2018, equation 4): the negatives are the batch's other images. The paper's memory of all is another.
     """
     cosines = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
     own = torch.arange(len(cosines), device=cosines.device)

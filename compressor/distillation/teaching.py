@@ -10,15 +10,17 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.answering import answer_measure, answered, labelled
 from compressor.distillation.comparing import Comparison, comparison
+from compressor.distillation.feature import Pair
 from compressor.distillation.lesson import Lessons, Measure
 from compressor.distillation.matching import Side
+from compressor.distillation.memory import check_memory
 from compressor.distillation.pairing import check_student, pairs_of
 from compressor.distillation.taps import tapped
 from compressor.training.answers import Answers
 from compressor.training.objectives import cross_entropy
 from compressor.training.weighted import Weighted
 from contract.methods.distill import Distill
-from contract.methods.objectives import AnyTerm, FeatureTerm
+from contract.methods.objectives import AnyTerm, Crd, FeatureTerm, LayerTerm
 
 _LABELS = "labels"
 
@@ -31,14 +33,14 @@ def check_layers(student: Candidate, params: Distill) -> None:
 
 @contextmanager
 def teaching(
-    params: Distill, context: Context, *, student: Candidate, teacher: Candidate, answers: Answers
+    params: Distill, context: Context, *, student: Candidate, teacher: Candidate, answers: Answers, images: int
 ) -> Iterator[Weighted]:
     """The objective by which the student learns; within this block layers of both networks are listened to.
 
     `answers` gives the teacher's logits for the student's classes; where terms look inside, it must have `teacher`
-    compute each batch anew. Raises `NoLayerMatches` and `UnfitModel`.
+    compute each batch anew. `images` is how many there are to learn from. Raises `NoLayerMatches` and `UnfitModel`.
     """
-    measures = _measures(params, context, student, teacher)
+    measures = _measures(params, context, student, teacher, images)
     pairs = [pair for one in measures.values() if isinstance(one, Comparison) for pair in one.pairs]
     learners, teachers = {pair.student.name for pair in pairs}, {pair.teacher.name for pair in pairs}
     with tapped(student.module, sorted(learners)) as learnt, tapped(teacher.module, sorted(teachers)) as told:
@@ -59,12 +61,14 @@ def _weights(params: Distill) -> dict[str, float]:
     return weights if params.alpha == 1 else weights | {_LABELS: 1 - params.alpha}
 
 
-def _measures(params: Distill, context: Context, student: Candidate, teacher: Candidate) -> dict[str, Measure]:
+def _measures(
+    params: Distill, context: Context, student: Candidate, teacher: Candidate, images: int
+) -> dict[str, Measure]:
     """What each term measures, by its name; and the labels, where they have a part."""
     terms = _named(params)
     found: dict[str, Measure] = {}
     if params.looks_inside:
-        found |= _comparisons(terms, context, student, teacher)
+        found |= _comparisons(terms, context, student, teacher, images)
     targets = labelled if params.alpha < 1 else answered
     for name, term in terms.items():
         if not isinstance(term, FeatureTerm):
@@ -76,14 +80,14 @@ def _measures(params: Distill, context: Context, student: Candidate, teacher: Ca
 
 
 def _comparisons(
-    terms: dict[str, AnyTerm], context: Context, student: Candidate, teacher: Candidate
+    terms: dict[str, AnyTerm], context: Context, student: Candidate, teacher: Candidate, images: int
 ) -> dict[str, Comparison]:
     """The terms that look inside, over layers that match; adapters begin by the seed."""
     learner, tutor = Side(student, role="student"), Side(teacher, role="teacher")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed % 2**63)
         found = {
-            name: comparison(term, pairs_of(term, index, learner, tutor))
+            name: comparison(term, _pairs(term, index, learner, tutor, images), images=images)
             for index, (name, term) in enumerate(terms.items())
             if isinstance(term, FeatureTerm)
         }
@@ -91,4 +95,12 @@ def _comparisons(
         "matched_layers",
         {name: [[pair.student.name, pair.teacher.name] for pair in one.pairs] for name, one in found.items()},
     )
+    return found
+
+
+def _pairs(term: LayerTerm, index: int, student: Side, teacher: Side, images: int) -> list[Pair]:
+    """What the term compares, if there is room for what it remembers of it."""
+    found = pairs_of(term, index, student, teacher)
+    if isinstance(term, Crd):
+        check_memory(term, pairs=len(found), images=images, pointer=f"/objective/{index}/negatives")
     return found

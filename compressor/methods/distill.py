@@ -58,7 +58,8 @@ def _taught(
         answers = live_answers(voice, params, context)
     else:
         answers = answers_of(voice, images.learn, params, context)
-    with teaching(params, context, student=student, teacher=teacher, answers=answers) as objective:
+    count = len(images.learn)
+    with teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective:
         return train(student, params, context, objective=objective, images=images).coded(student)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.factorization.attentions import close_attentions, open_attentions
 from compressor.factorization.building import Factors, factors, put
 from compressor.factorization.costs import Cost, cost
 from compressor.factorization.layer import Known
@@ -41,16 +42,18 @@ def apply(candidate: Candidate, params: Factorize, context: Context) -> Candidat
     """
     preflight(candidate, params)
     candidate.module.to(context.device)
+    attentions = open_attentions(candidate, _names(candidate, params))
     work = _Work.of(candidate, params, context)
     proposals = work.proposals()
     chosen = work.chosen(proposals) if proposals else {}
     if not chosen:
         raise UnfitModel(work.nothing(proposals))
     made = work.factors(chosen)
-    edits = put(candidate.module, chosen, made)
+    opened = close_attentions(candidate.module, attentions, list(chosen))
+    replaced = put(candidate.module, chosen, made)
     if params.recalibrate and context.calibration is not None:
         recalibrate(candidate.module, context.calibration, device=context.device)
-    after = replace(candidate, edits=(*candidate.edits, *edits))
+    after = replace(candidate, edits=(*candidate.edits, *opened, *replaced))
     work.tell(after, chosen, made, proposals)
     return after
 

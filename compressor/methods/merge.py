@@ -20,6 +20,13 @@ _OWN = "current"
 State = Mapping[str, Tensor]
 
 
+def check_ingredients(candidate: Candidate, params: Merge, context: Context) -> None:
+    """See whether every model can be averaged with the candidate; raises `UnfitModel` as `apply` does."""
+    own = candidate.module.state_dict()
+    for name in params.ingredients:
+        _fitting(name, candidate, own, params, context)
+
+
 def apply(candidate: Candidate, params: Merge, context: Context) -> Candidate:
     """Average the models' weights into the candidate's; what is masked there stays zero.
 
@@ -107,13 +114,7 @@ class _Kitchen:
         return self.seen[name]
 
     def _state(self, name: str) -> State:
-        if name == _OWN:
-            return self.own
-        other = self.context.other(name)
-        if misfit := _misfit(self.candidate, self.own, other):
-            pointer = f"/ingredients/{self.params.ingredients.index(name)}"
-            raise UnfitModel(f"{name} cannot be averaged with the job's model: {misfit}.", pointer=pointer)
-        return other.module.state_dict()
+        return self.own if name == _OWN else _fitting(name, self.candidate, self.own, self.params, self.context)
 
 
 def _copied(state: State) -> State:
@@ -131,6 +132,15 @@ def _average(states: Iterator[tuple[State, float]]) -> dict[str, Tensor]:
             running.add_(state[name].to(running.device, torch.float64), alpha=part)
     means = {name: (running / total).to(first[name].dtype) for name, running in sums.items()}
     return dict(first) | means
+
+
+def _fitting(name: str, candidate: Candidate, own: State, params: Merge, context: Context) -> State:
+    """The tensors of an ingredient; raises `UnfitModel` where they are others than the candidate's own."""
+    other = context.other(name)
+    if misfit := _misfit(candidate, own, other):
+        pointer = f"/ingredients/{params.ingredients.index(name)}"
+        raise UnfitModel(f"{name} cannot be averaged with the job's model: {misfit}.", pointer=pointer)
+    return other.module.state_dict()
 
 
 def _misfit(candidate: Candidate, own: State, other: Candidate) -> str | None:

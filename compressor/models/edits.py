@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compressor.attention import SelfAttention
+from compressor.attention import ATTENTION, OpenAttention, SelfAttention
 from compressor.models.parts import Part, built
 from contract.failures import InvalidModel
 from contract.value import Value
 
 #: Raised with every change of the vocabulary that older readers would not understand.
-VERSION = 3
+VERSION = 4
 
 ModuleName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -63,7 +63,14 @@ class Unfuse(Value):
     module: ModuleName
 
 
-Edit = Annotated[Narrow | Set | Remove | Replace | Unfuse, Field(discriminator="op")]
+class Open(Value):
+    """Attention becomes `OpenAttention` over the same parameters, whose projections are layers that can be replaced."""
+
+    op: Literal["open"] = "open"
+    module: ModuleName
+
+
+Edit = Annotated[Narrow | Set | Remove | Replace | Unfuse | Open, Field(discriminator="op")]
 
 #: Attributes that say how many channels a layer has.
 SIZES = (
@@ -147,6 +154,8 @@ def apply_edits(module: nn.Module, edits: Sequence[Edit]) -> None:
                 _replace(module, edit.module, _made(target, edit))
             case Unfuse():
                 _replace(module, edit.module, _unfused(target, edit.module))
+            case Open():
+                _replace(module, edit.module, _opened(target, edit.module))
 
 
 def _find(module: nn.Module, name: str) -> nn.Module:
@@ -211,6 +220,15 @@ def _unfused(target: nn.Module, where: str) -> SelfAttention:
         return SelfAttention.of(target)
     except ValueError as error:
         raise InvalidModel(f"An edit unfuses {where}: {error}.") from error
+
+
+def _opened(target: nn.Module, where: str) -> OpenAttention:
+    if not isinstance(target, ATTENTION):
+        raise InvalidModel(f"An edit opens {where}, which is no attention.")
+    try:
+        return OpenAttention.of(target)
+    except ValueError as error:
+        raise InvalidModel(f"An edit opens {where}: {error}.") from error
 
 
 def _replace(module: nn.Module, name: str, new: nn.Module) -> None:

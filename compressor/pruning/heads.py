@@ -82,8 +82,9 @@ def all_heads(network: nn.Module) -> Iterator[Heads]:
 
 
 def _is_plain(part: nn.Module) -> bool:
-    """Whether no scale or gate over all heads lies behind timm's attention."""
-    return isinstance(part.norm, nn.Identity) and getattr(part, "gate", None) is None
+    """Whether no scale or gate over all heads lies behind timm's attention, and its projections are one layer each."""
+    single = isinstance(part.qkv, nn.Linear) and isinstance(part.proj, nn.Linear)
+    return single and isinstance(part.norm, nn.Identity) and getattr(part, "gate", None) is None
 
 
 def unfuse(network: nn.Module, example: Tensor, *, fixed: Collection[str]) -> None:
@@ -93,7 +94,7 @@ def unfuse(network: nn.Module, example: Tensor, *, fixed: Collection[str]) -> No
     """
     if not any(isinstance(part, nn.MultiheadAttention) for part in network.modules()):
         return
-    alone = _attending_to_itself(network, example)
+    alone = attending_to_itself(network, example)
     for name, part in list(network.named_modules()):
         if part in alone and name not in fixed:
             assert isinstance(part, nn.MultiheadAttention)
@@ -109,7 +110,8 @@ def unfused_like(module: nn.Module, other: nn.Module) -> nn.Module:
     return network
 
 
-def _attending_to_itself(network: nn.Module, example: Tensor) -> set[nn.Module]:
+def attending_to_itself(network: nn.Module, example: Tensor) -> set[nn.Module]:
+    """Torch's attentions that see one sequence as queries, keys and values whenever the network runs on `example`."""
     found: dict[nn.Module, bool] = {}
 
     def see(part: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:

@@ -79,17 +79,17 @@ class _Rewriting:
         elif x in self.codes and node.target is aten.hardsigmoid.default:
             self._replace(node, ours.hard_sigmoid.default, (x, self.codes[x].scale, self.codes[x].zero_point), code)
         else:
-            self._insert(node, code)
+            self._insert(node, code, clipped=self.owners[node] is node)
 
     def _planned(self, node: Node) -> ActivationCode:
         return self.plan.activations[self.names[self.owners[node]]]
 
-    def _insert(self, node: Node, code: ActivationCode) -> None:
+    def _insert(self, node: Node, code: ActivationCode, *, clipped: bool) -> None:
         with self.module.graph.inserting_after(node):
             new = self.module.graph.call_function(ours.quantize.default, (node, code.scale, code.zero_point))
         new.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
-        self._have(new, code, clipped=self.owners[node] is node)
+        self._have(new, code, clipped=clipped)
 
     def _pair(self, pair: Node, made: Node, code: ActivationCode) -> None:
         parts = [self.codes[part] for part in pair.all_input_nodes]
@@ -133,12 +133,18 @@ class _Rewriting:
             ones = torch.ones(weight.codes.shape[0])
             weight, addend = scaled(weight, ones, addend.detach().cpu(), x_scale)
         constants = self._constants(product, weight.codes.t().contiguous(), weight.scale, addend)
-        self._replace(product.node, ours.linear.default, (x, *constants, x_scale))
+        self._linear_gives(product, ours.linear.default, (x, *constants, x_scale))
 
     def _dynamic_linear(self, product: Product, weight: WeightCodes) -> None:
         x, _, bias = _complete(product.node.args, 3, (None,))
         constants = self._constants(product, weight.codes.t().contiguous(), weight.scale, tensor(self.module, bias))
-        self._replace(product.node, ours.dynamic_linear.default, (x, *constants))
+        self._linear_gives(product, ours.dynamic_linear.default, (x, *constants))
+
+    def _linear_gives(self, product: Product, operator: object, args: tuple[object, ...]) -> None:
+        """Linear layers give floats, which are coded where another product takes them as they are."""
+        new = self._replace(product.node, operator, args)
+        if product.node in self.owners:
+            self._insert(new, self._planned(product.node), clipped=True)
 
     def _constants(
         self, product: Product, codes: Tensor, scale: Tensor, bias: Tensor | None
@@ -155,7 +161,7 @@ class _Rewriting:
 
     def _replace(
         self, made: Node, operator: object, args: tuple[object, ...], code: ActivationCode | None = None
-    ) -> None:
+    ) -> Node:
         """Let `operator` make what `made` made, and what was computed on the way to it alone."""
         graph = self.module.graph
         with graph.inserting_before(made):
@@ -165,6 +171,7 @@ class _Rewriting:
         self.gone.add(made)
         if code is not None:
             self._have(new, code, clipped=True)
+        return new
 
     def _have(self, node: Node, code: ActivationCode, *, clipped: bool) -> None:
         """Note the code of what the node makes; fewer bits than eight end before saturation does."""

@@ -197,7 +197,7 @@ def loss_by_layer(found: Sensitivity) -> Figure:
         axes.set_yscale("log")
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xticks(list(found.amounts), [f"{100 * amount:g} %" for amount in found.amounts])
-        _name_ends(axes, found.amounts[-1], {layer.name: _seen(layer)[-1] for layer in worst})
+        name_ends(axes, found.amounts[-1], {layer.name: _seen(layer)[-1] for layer in worst})
         axes.set_xlabel("part of the layer that is pruned, all others whole")
         axes.set_ylabel("KL to the original's answers, nats")
     return figure
@@ -207,8 +207,9 @@ def _seen(layer: LayerSensitivity) -> list[float]:
     return [max(_LEAST_KL, kl) for kl in layer.kl]
 
 
-def _name_ends(axes: Axes, x: float, ends: Mapping[str, float]) -> None:
+def name_ends(axes: Axes, x: float, ends: Mapping[str, float]) -> None:
     """Names at the right of curves, one above the other where the curves end close together."""
+    axes.autoscale_view()
     place = float("-inf")
     for name, end in sorted(ends.items(), key=lambda item: item[1]):
         y = axes.transData.transform((x, end))[1]

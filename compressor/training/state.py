@@ -113,6 +113,11 @@ class Run:
 AfterUpdate = Callable[[Run, int], None]
 
 
+def module_of(state: TrainingState) -> dict[str, Tensor]:
+    """The weights and statistics that the network had."""
+    return dict(_under(_MODULE, state))
+
+
 def masks_of(state: TrainingState) -> dict[str, Tensor]:
     """The masks that a training had, by parameter name."""
     return dict(_under(_MASK, state))

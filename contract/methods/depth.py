@@ -15,6 +15,7 @@ class PruneBlocks(Params):
 
     method: Literal["prune_blocks"] = "prune_blocks"
     stage: ClassVar[Stage] = Stage.WEIGHTS
+    reshapes: ClassVar[bool] = True
 
     count: int | None = Field(
         default=None, ge=1, le=1000, description="How many blocks to remove; 1 where nothing else says how much."

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contract.methods.objectives import AnyTerm, Dist, Dkd, FeatureTerm, Kl, Mse, Objective
+from contract.methods.objectives import AnyTerm, Crd, Dist, Dkd, FeatureTerm, Kl, Mse, Objective
 from contract.methods.params import Role, Stage, Training
 from contract.model import Architecture
 from contract.value import Value
@@ -98,6 +98,12 @@ class Distill(Training):
     def _one_is_looked_into(self) -> Self:
         if self.looks_inside and len(self.teachers) > 1:
             raise ValueError("objective compares features, which are those of one teacher, so teacher must name one")
+        return self
+
+    @model_validator(mode="after")
+    def _single_images_are_remembered(self) -> Self:
+        if self.mix != "none" and any(isinstance(term, Crd) and term.negatives is not None for term in self.terms):
+            raise ValueError("negatives of crd are remembered image by image, so mix must be none")
         return self
 
     @model_validator(mode="after")

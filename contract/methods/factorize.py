@@ -27,10 +27,11 @@ class Decomposition(StrEnum):
 
 
 class Factorize(Params):
-    """Puts a few cheaper layers of low rank in the place of convolutions and linear layers."""
+    """Puts a few cheaper layers of low rank in the place of convolutions, linear layers and attention's projections."""
 
     method: Literal["factorize"] = "factorize"
     stage: ClassVar[Stage] = Stage.WEIGHTS
+    reshapes: ClassVar[bool] = True
 
     scheme: Literal["auto"] | Decomposition = Field(
         default="auto",

@@ -19,6 +19,7 @@ class Lighten(Params):
 
     method: Literal["lighten"] = "lighten"
     stage: ClassVar[Stage] = Stage.WEIGHTS
+    reshapes: ClassVar[bool] = True
 
     fold_batch_norm: bool = Field(
         default=True,

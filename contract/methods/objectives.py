@@ -112,11 +112,19 @@ class Rkd(FeatureTerm):
 
 
 class Crd(FeatureTerm):
-    """Tells which of the batch's images the teacher saw (contrastive, Tian et al. 2020; negatives from the batch)."""
+    """Tells which image the teacher saw, among the batch's or among remembered ones (contrastive, Tian et al. 2020)."""
 
     objective: Literal["crd"] = "crd"
     temperature: float = Field(default=0.07, gt=0, le=10, description="Divides the cosines.")
     width: int = Field(default=128, ge=2, le=8192, description="Of the space in which features are compared.")
+    negatives: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="How many other images each is told from, drawn anew in every batch from a memory of both "
+        "networks' vectors for all images, which takes 8 bytes x `width` for each, 2 GiB at most, on the device and in "
+        "each checkpoint (16384 in the paper). Null: the rest of the batch.",
+    )
     weight: Weight = 0.8
 
 

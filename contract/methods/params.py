@@ -118,6 +118,8 @@ class Params(Value):
     example: ClassVar[Mapping[str, Json]] = {}
     #: Whether the labels of the data are used too.
     needs_labels: ClassVar[bool] = False
+    #: Whether it leaves tensors of other shapes or names, which nobody knows before it is done.
+    reshapes: ClassVar[bool] = False
     #: Whether it leaves weights with the codes that an earlier step has given them.
     keeps_codes: ClassVar[bool] = False
     #: Whether it takes what steps of other methods have left, be that little.

@@ -168,6 +168,7 @@ class PruneChannels(Params):
 
     method: Literal["prune_channels"] = "prune_channels"
     stage: ClassVar[Stage] = Stage.WEIGHTS
+    reshapes: ClassVar[bool] = True
 
     ratio: float | None = Field(
         default=None,

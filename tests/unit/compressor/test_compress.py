@@ -22,6 +22,7 @@ from contract.artifact import ArtifactFormat
 from contract.failures import ClassesMismatch, ConstraintUnmet, MissingData, NoLayerMatches, UnfitModel
 from contract.methods import Params, Role
 from contract.methods.distill import Distill
+from contract.methods.merge import Merge
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.methods.replace import ReplaceArchitecture
@@ -29,8 +30,10 @@ from contract.methods.train import FineTune
 from contract.model import Architecture
 from contract.spec import Constraint, Metric
 from tests.unit.compressor.small_jobs import (
+    NETWORK,
     NotingDesk,
     images,
+    model_input,
     order,
     spec,
     write_weights,
@@ -187,6 +190,42 @@ def test_a_step_behind_a_new_architecture_is_checked_against_that(trained_weight
     with pytest.raises(NoLayerMatches) as caught:
         compress(order(tmp_path, trained_weights, job), NotingDesk(tmp_path))
     assert caught.value.step_index == 1
+
+
+def with_another(job: Order, model_id: str, folder: Path, architecture: Architecture) -> Order:
+    """The job with a second model, of this architecture."""
+    weights = write_weights(build(architecture, seed=1), folder / "another.safetensors")
+    others = {model_id: model_input(weights, architecture)}
+    return replace(job, inputs=replace(job.inputs, others=others))
+
+
+def test_a_soup_of_networks_that_do_not_fit_is_refused_before_the_first_step(
+    trained_weights: Path, tmp_path: Path
+) -> None:
+    # Given a job that trains, and then averages with a network of five classes
+    another = "mdl_01JD000000000000000000000A"
+    five = Architecture(library="timm", name="test_resnet", options={"num_classes": 5})
+    job = spec(FineTune(epochs=1), Merge(ingredients=(another,)))
+    desk = NotingDesk(tmp_path)
+    # When it runs
+    with pytest.raises(UnfitModel, match=rf"{another} cannot be averaged .* fc.weight is \[5, 96\] there") as caught:
+        compress(with_another(order(tmp_path, trained_weights, job), another, tmp_path, five), desk)
+    # Then it fails at once, and names the model and the first tensor that differs
+    assert [fault.pointer for fault in caught.value.errors] == ["/steps/1/ingredients/0"]
+    assert desk.started == []
+
+
+def test_a_soup_behind_a_step_that_reshapes_is_judged_when_its_turn_comes(
+    trained_weights: Path, tmp_path: Path
+) -> None:
+    # Given a job that removes channels, and then averages with the network as it was
+    another = "mdl_01JD000000000000000000000A"
+    job = spec(PruneChannels(ratio=0.25), Merge(ingredients=(another,)))
+    desk = NotingDesk(tmp_path)
+    # When it runs / Then only the step itself can say that they do not fit
+    with pytest.raises(UnfitModel, match=f"{another} cannot be averaged"):
+        compress(with_another(order(tmp_path, trained_weights, job), another, tmp_path, NETWORK), desk)
+    assert desk.started == [0, 1]
 
 
 def test_data_with_more_classes_than_the_model_is_refused(tmp_path: Path) -> None:

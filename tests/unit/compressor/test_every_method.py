@@ -25,7 +25,7 @@ from compressor.models import files
 from compressor.models.architectures import build
 from compressor.quantization.simulate import simulated
 from contract.failures import Failure
-from contract.methods import METHODS, Params, Training
+from contract.methods import METHODS, Params, Stage, Training
 from contract.model import Architecture
 from contract.report import NoticeCode
 from contract.value import Json
@@ -118,6 +118,10 @@ def test_the_output_takes_and_gives_what_the_input_did(name: str) -> None:
     assert logits_of(after).shape == (8, 4)
     assert logits_of(after).isfinite().all()
     assert (after.input_shape, after.num_classes, after.classes) == (before.input_shape, 4, before.classes)
+    # And tensors have other names or shapes only where that is told
+    shapes = [{key: t.shape for key, t in one.module.state_dict().items()} for one in (before, after)]
+    kind = METHODS[name]
+    assert shapes[0] == shapes[1] or kind.reshapes or kind.stage is Stage.ARCHITECTURE
     # And what is masked is zero
     for parameter, mask in after.masks.items():
         assert not after.module.get_parameter(parameter)[~mask].any()

@@ -52,6 +52,7 @@ def test_terms_tell_what_they_look_at(objectives: list[str], looks_inside: bool,
         ({"objective": [{"objective": "kl"}], "temperature": 2}, (), "temperature and standardize of their own"),
         ({"objective": [{"objective": "kl"}], "standardize": True}, (), "temperature and standardize of their own"),
         ({"objective": "dist", "standardize": True}, (), "standardize belongs to kl and dkd, and objective is dist"),
+        ({"objective": [{"objective": "crd", "negatives": 8}], "mix": "mixup"}, (), "so mix must be none"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_where_it_stands(

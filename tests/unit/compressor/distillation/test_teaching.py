@@ -22,6 +22,7 @@ from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, tra
 
 DATA = images(48, seed=0)
 FEATURES = ("fitnet", "attention", "similarity", "rkd", "crd")
+REMEMBERED: dict[str, object] = {"objective": "crd", "negatives": 20}
 #: Widths that differ from the teacher's, so that adapters are needed.
 OTHER = Architecture(library="timm", name="test_efficientnet", options={"num_classes": 4})
 
@@ -64,14 +65,19 @@ def curve(notes: Mapping[str, Json], name: str) -> list[float]:
     return [float(str(mean)) for mean in found]
 
 
-@pytest.mark.parametrize("name", ["kl", "mse", "dkd", "dist", *FEATURES])
-def test_every_term_reaches_the_student_and_not_the_teacher(teacher: Candidate, name: str) -> None:
+@pytest.mark.parametrize("term", [*({"objective": n} for n in ("kl", "mse", "dkd", "dist", *FEATURES)), REMEMBERED])
+def test_every_term_reaches_the_student_and_not_the_teacher(teacher: Candidate, term: object) -> None:
     # Given a student of another architecture, with each objective alone
-    asked, student = params([{"objective": name}]), fresh()
+    asked, student = params([term]), fresh()
     student.module.train()
     batch = next(DATA.batches(24))
     with teaching(
-        asked, Context(), student=student, teacher=teacher, answers=live_answers(teacher.module, asked, Context())
+        asked,
+        Context(),
+        student=student,
+        teacher=teacher,
+        answers=live_answers(teacher.module, asked, Context()),
+        images=len(DATA),
     ) as objective:
         # When a batch is seen
         objective(student.module(batch.x), batch).backward()
@@ -83,13 +89,13 @@ def test_every_term_reaches_the_student_and_not_the_teacher(teacher: Candidate, 
     assert not any(part._forward_hooks for side in (student, teacher) for part in side.module.modules())
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_features_come_nearer_to_the_teachers(teacher: Candidate, name: str) -> None:
+@pytest.mark.parametrize("term", [*({"objective": name} for name in FEATURES), REMEMBERED])
+def test_features_come_nearer_to_the_teachers(teacher: Candidate, term: dict[str, object]) -> None:
     # Given a student that learns from features alone / When it does so for some epochs
     notes: dict[str, Json] = {}
-    taught(fresh(), params([{"objective": name}], epochs=4), teacher, notes)
+    taught(fresh(), params([term], epochs=4), teacher, notes)
     # Then the distance, which the report tells epoch by epoch, falls
-    found = curve(notes, name)
+    found = curve(notes, str(term["objective"]))
     assert len(found) == 4
     assert found[-1] < 0.9 * found[0]
 
@@ -163,8 +169,8 @@ class Resume:
 
 
 def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(teacher: Candidate) -> None:
-    # Given a distillation with adapters that nobody stops
-    terms = [{"objective": "fitnet"}, {"objective": "crd"}, {"objective": "kl"}]
+    # Given a distillation with adapters and a memory that nobody stops
+    terms = [{"objective": "fitnet"}, {"objective": "crd"}, REMEMBERED, {"objective": "kl"}]
     recipe = {"epochs": 3, "augment": "crop", "clip_norm": 1.0, "average": 0.9, "alpha": 0.5}
     asked = params(terms, **recipe)
     whole_notes: dict[str, Json] = {}
@@ -192,6 +198,31 @@ def test_adapters_learn(teacher: Candidate) -> None:
     # Then they have moved
     assert first
     assert all(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_a_batch_shows_is_remembered_by_image(teacher: Candidate) -> None:
+    # Given a student that tells images from remembered ones, and a batch of some of them
+    asked, student = params([REMEMBERED]), fresh()
+    batch = next(DATA.batches(12, seed=5))
+    answers = live_answers(teacher.module, asked, Context())
+    with teaching(asked, Context(), student=student, teacher=teacher, answers=answers, images=len(DATA)) as objective:
+        before = {name: kept.clone() for name, kept in objective.named_buffers() if name.endswith("directions")}
+        # When it is seen
+        objective(student.module(batch.x), batch)
+        # Then both memories have moved for its images, and for no others
+        assert len(before) == 2
+        for name, kept in before.items():
+            moved = (objective.get_buffer(name) != kept).any(1).nonzero()[:, 0]
+            assert torch.equal(moved, batch.index.sort().values)
+
+
+def test_a_memory_of_too_many_images_is_refused(teacher: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given room for less than two networks' 128 numbers for each of 48 images
+    monkeypatch.setattr("compressor.distillation.memory.LARGEST", 2 * 48 * 128 * 4 - 1)
+    # When a term asks for such a memory / Then it is told what to change, and where
+    with pytest.raises(UnfitModel, match=r"48 images at width 128 takes .* Lower width") as caught:
+        taught(fresh(), params([{"objective": "kl"}, REMEMBERED]), teacher)
+    assert caught.value.errors[0].pointer == "/objective/1/negatives"
 
 
 def test_layers_can_be_named(teacher: Candidate) -> None:

@@ -237,3 +237,32 @@ def test_factors_run_in_integers(tmp_path: Path) -> None:
     meant = answers(simulated(after), x_of())
     found = onnx_answers(export(after, tmp_path / "model.onnx"), x_of())
     assert (found.argmax(1) == meant.argmax(1)).float().mean() >= 0.95
+
+
+class _Tokens(nn.Module):
+    """Linear layers on every patch of an image, and one on their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.each, self.mean = nn.Conv2d(3, 32, 8, 8), nn.Linear(32, 64), nn.Linear(64, 64)
+        self.head = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        tokens = self.each(self.patches(x).flatten(2).transpose(1, 2)).relu()
+        found: Tensor = self.head(self.mean(tokens.mean(1)).relu())
+        return found
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_factors_of_linear_layers_run_in_integers_one_behind_the_other(bits: int, tmp_path: Path) -> None:
+    # Given a network whose linear layers are two each, with nothing in between
+    torch.manual_seed(0)
+    before = factorized(candidate_of(_Tokens(), size=32), rank=0.25, include=("each", "mean"))
+    # When it is quantized
+    after = quantize_static.apply(before, QuantizeStatic(activation_bits=bits), Told().context())
+    # Then what one gives the other has a code, and the file answers what is meant, near to what the floats answer
+    assert {"each.0/linear", "mean.0/linear"} <= after.plan.activations.keys()
+    meant, floats = answers(simulated(after), x_of()), answers(before.module, x_of())
+    assert torch.allclose(onnx_answers(export(after, tmp_path / "model.onnx"), x_of()), meant, atol=1e-4)
+    assert float((meant - floats).square().mean()) < 0.2 * float(floats.var())
