@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import nn
 
+from compressor.attending import attending_to_itself
 from compressor.attention import ATTENTION, SelfAttention
 from compressor.candidate import Candidate
 from compressor.models.edits import Open, apply_edits
-from compressor.pruning.heads import attending_to_itself
 
 
 def open_attentions(candidate: Candidate, names: Collection[str]) -> dict[str, nn.Module]:
