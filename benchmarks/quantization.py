@@ -13,7 +13,8 @@ from benchmarks.peers import by_nncf, by_onnxruntime
 from benchmarks.trained import CALIBRATION_IMAGES, context, training
 from compressor.candidate import Candidate
 from compressor.data.images import Images
-from compressor.methods import fine_tune, prune_weights, quantize_static, quantize_weights
+from compressor.methods import fine_tune, prune_weights, quantize_aware, quantize_static, quantize_weights
+from contract.methods.aware import QuantizeAware
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
@@ -23,6 +24,8 @@ RECOVERY: dict[str, object] = {
     "epochs": 3, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 5e-4,
     "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True, "precision": "auto",
 }  # fmt: skip
+
+SAMPLES: dict[str, object] = {"samples": CALIBRATION_IMAGES}
 
 HEAD = """# Quantization
 
@@ -41,7 +44,13 @@ def weights(**params: object) -> Callable[[Candidate], Candidate]:
 
 def integers(**params: object) -> Callable[[Candidate], Candidate]:
     """Our quantize_static."""
-    return lambda made: quantize_static.apply(made, QuantizeStatic.model_validate({**SAMPLES, **params}), context(made))
+    return lambda made: quantize_static.apply(made, QuantizeStatic.model_validate(SAMPLES | params), context(made))
+
+
+def aware(**params: object) -> Callable[[Candidate], Candidate]:
+    """Our quantize_aware, with the training that the dense network gets too, but for bfloat16."""
+    given = SAMPLES | RECOVERY | {"precision": "float32"} | params
+    return lambda made: quantize_aware.apply(made, QuantizeAware.model_validate(given), context(made))
 
 
 def by(peer: Callable[[Candidate, Images, Path], Path]) -> Callable[[Candidate], Path]:
@@ -75,7 +84,6 @@ def deep_compression(amount: float) -> Callable[[Candidate], Candidate]:
     return make
 
 
-SAMPLES = {"samples": CALIBRATION_IMAGES}
 R18, MN3 = "resnet18", "mobilenet_v3_small"
 ROWS: Mapping[str, Row] = {
     "int8": Row(model=R18, make=integers(), margin=-1.0),
@@ -98,6 +106,10 @@ ROWS: Mapping[str, Row] = {
     "trained-3": Row(model=R18, make=trained),
     "w2-trained": Row(model=R18, make=weights(bits=2, training=RECOVERY), reference="trained-3", margin=-3.0),
     "w1-trained": Row(model=R18, make=weights(bits=1, training=RECOVERY), reference="trained-3", margin=-8.0),
+    "int8-trained": Row(model=R18, make=aware(), reference="trained-3", margin=-1.0),
+    "w4a4-trained": Row(model=R18, make=aware(bits=4, activation_bits=4), reference="trained-3", margin=-1.5),
+    "w2a8-trained": Row(model=R18, make=aware(bits=2), reference="trained-3", margin=-3.0),
+    "w1a8-trained": Row(model=R18, make=aware(bits=1), reference="trained-3", margin=-8.0),
     "deep-compression-90": Row(model=R18, make=deep_compression(0.9), reference="trained-3", margin=-1.0),
     "deep-compression-95": Row(model=R18, make=deep_compression(0.95), reference="trained-3", margin=-1.0),
 }

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.quantization.aware import Aware, made_aware
+from compressor.quantization.aware import Aware, Rounder, made_aware
+from compressor.quantization.clipping import ActivationClip
 from compressor.quantization.drafting import Draft, Drafting
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.graph import capture, sites
 from compressor.quantization.integer_step import IntegerStep, preflight
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.learned import WeightSign, WeightStep
+from compressor.quantization.learned import ActivationStep
+from compressor.quantization.odd import WeightSign, WeightTanh
 from compressor.quantization.plan import ActivationCode, QuantizationPlan
 from compressor.quantization.processor import INTEGERS
 from compressor.quantization.ranging import Ranging, side_by_side
@@ -66,13 +68,29 @@ class _Step(IntegerStep[QuantizeAware]):
         """Images that run through float and quantized network side by side."""
         return side_by_side(self.images, self.context)
 
-    @cached_property
-    def weights(self) -> dict[str, WeightStep | WeightSign]:
-        """What rounds each weight, by its name."""
-        return {name: self._rounder(name).to(self.context.device) for name in self.names}
+    @property
+    def inner_bits(self) -> int:
+        """Odd codes reach as far as all codes of one bit more."""
+        return min(super().inner_bits, self.full_bits - 1) if self.params.odd else super().inner_bits
 
-    def _rounder(self, name: str) -> WeightStep | WeightSign:
-        return WeightSign() if self.bits[name] == 1 else self.step_of(name, per_channel=True)
+    @cached_property
+    def weights(self) -> dict[str, Rounder]:
+        """What rounds each weight, by its name."""
+        return {name: self._weight(name).to(self.context.device) for name in self.names}
+
+    def _weight(self, name: str) -> Rounder:
+        bits = self.bits[name]
+        if bits == 1:
+            return WeightSign()
+        if self.params.odd and bits < self.full_bits:
+            return WeightTanh(bits=bits)
+        return self.step_of(name, per_channel=True)
+
+    def _activation(self, code: ActivationCode, ceiling: float) -> ActivationStep:
+        """What rounds an activation; PACT clips what has no values below zero."""
+        if self.params.quantizer == "pact" and code.zero_point == 0:
+            return ActivationClip(code, ceiling=ceiling, decay=self.params.clip_decay)
+        return ActivationStep(code, learns=self.params.quantizer != "dorefa", ceiling=ceiling)
 
     def before(self) -> Draft:
         """The plan that post-training quantization makes."""
@@ -106,7 +124,7 @@ class _Step(IntegerStep[QuantizeAware]):
     def trained(self, start: QuantizationPlan) -> tuple[Aware, QuantizationPlan]:
         """The network behind its training, and the plan with the codes that stored weights have learned."""
         graph = capture(self.candidate.module, self.candidate.input_shape)
-        aware = made_aware(graph, self.weights, start.activations)
+        aware = made_aware(graph, self.weights, start.activations, rounding=self._activation)
         student = replace(self.candidate, module=aware.network)
         context = replace(self.context, progress=self._progress)
         run = recover(student, self.params, context, after_update=self._freezing(aware))

@@ -24,13 +24,15 @@ class DigitLayout(Value):
 
     Without `per_byte`, a number has as many bits as `count` - 1 needs, one number behind the other, the first in the
     lowest bits. With it, a byte is that many digits to the base `count`, the first the least. `deflate` is the same
-    compressed by zlib (RFC 1950). `low` is added to every number.
+    compressed by zlib (RFC 1950). Every number is then multiplied by `apart`, and `low` is added.
     """
 
     shape: tuple[int, ...]
     #: Of the numbers before they were packed: int8 or uint8.
     signed: bool
     low: int
+    #: Of which all differences are multiples: odd numbers are two apart.
+    apart: int = Field(default=1, ge=1, le=255)
     #: How many different numbers there can be.
     count: int = Field(ge=1, le=256)
     per_byte: int | None = Field(default=None, ge=1, le=8)
@@ -65,9 +67,13 @@ def _in_digits(numbers: Tensor) -> tuple[Tensor, DigitLayout | None]:
 
 
 def _ways(numbers: Tensor) -> Iterator[tuple[Tensor, DigitLayout]]:
-    low, high = int(numbers.min()), int(numbers.max())
-    flat = (numbers.flatten().to(torch.int16) - low).to(torch.uint8)
-    plain = DigitLayout(shape=tuple(numbers.shape), signed=numbers.dtype is torch.int8, low=low, count=high - low + 1)
+    low = int(numbers.min())
+    above = numbers.flatten().to(torch.int16) - low
+    apart = math.gcd(*torch.bincount(above).nonzero().flatten().tolist()) or 1
+    flat = (above // apart).to(torch.uint8)
+    plain = DigitLayout(
+        shape=tuple(numbers.shape), signed=numbers.dtype is torch.int8, low=low, apart=apart, count=int(flat.max()) + 1
+    )
     yield to_bits(flat, _bits(plain.count)), plain
     # Digits that stay whole within a byte have a frequency, which whole codes for bytes can use.
     for per_byte in sorted({codes_per_byte(plain.count), 1}, reverse=True):
@@ -90,7 +96,7 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor], layout: DigitLayout) -> 
     if content.numel() != _length(size, layout):
         raise InvalidModel(f"{name} has another size than its shape says.")
     flat = from_bits(content, size, _bits(layout.count)) if layout.per_byte is None else _digits(content, size, layout)
-    numbers = flat.to(torch.int16) + layout.low
+    numbers = flat.to(torch.int16) * layout.apart + layout.low
     return numbers.to(torch.int8 if layout.signed else torch.uint8).view(layout.shape)
 
 

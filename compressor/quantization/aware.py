@@ -6,7 +6,7 @@ that has the normalization's factor in it, and the codes are the same with the f
 """
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,13 +18,16 @@ from torch.fx import GraphModule, Node
 
 from compressor.quantization.graph import aten, sites
 from compressor.quantization.integers import WeightCodes
-from compressor.quantization.learned import ActivationStep, WeightSign, WeightStep
+from compressor.quantization.learned import ActivationStep, WeightStep
+from compressor.quantization.odd import WeightSign, WeightTanh
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.products import ceiling, natural_range
 from compressor.quantization.soft_rounding import SoftRounding
 
 #: What rounds a weight, and knows its codes.
-Rounder = WeightStep | WeightSign | SoftRounding
+Rounder = WeightStep | WeightSign | WeightTanh | SoftRounding
+#: From the code of an activation and the largest value that it can have to what rounds it.
+Rounding = Callable[[ActivationCode, float], ActivationStep]
 #: Under which name the graph has what is put into it.
 _PARTS = "fake_quantization"
 
@@ -80,10 +83,24 @@ class Aware:
         return {site: step.code for site, step in self.activations.items()}
 
 
-def made_aware(graph: GraphModule, weights: Mapping[str, Rounder], activations: Mapping[str, ActivationCode]) -> Aware:
-    """A captured graph, rewritten in place, that rounds weights by parameter name and activations by site."""
+def learned_step(code: ActivationCode, ceiling: float) -> ActivationStep:
+    """Codes that learn their step."""
+    return ActivationStep(code, learns=True, ceiling=ceiling)
+
+
+def made_aware(
+    graph: GraphModule,
+    weights: Mapping[str, Rounder],
+    activations: Mapping[str, ActivationCode],
+    *,
+    rounding: Rounding = learned_step,
+) -> Aware:
+    """A captured graph, rewritten in place, that rounds weights by parameter name and activations by site.
+
+    `rounding` is for activations whose range is not their operator's alone.
+    """
     places = {site: node for node, site in sites(graph).items() if site in activations}
-    steps = {site: _activation_step(node, activations[site]) for site, node in places.items()}
+    steps = {site: _rounding_at(node, activations[site], rounding) for site, node in places.items()}
     parts = _Parts(graph)
     for name, weight in weights.items():
         readers = [node for node in graph.graph.nodes if node.op == "get_attr" and node.target == name]
@@ -96,9 +113,11 @@ def made_aware(graph: GraphModule, weights: Mapping[str, Rounder], activations: 
     return Aware(graph, weights, steps)
 
 
-def _activation_step(node: Node, code: ActivationCode) -> ActivationStep:
-    """The step of what the node makes; that of a gate is its operator's, and nobody else's to choose."""
-    return ActivationStep(code, learns=natural_range(node) is None, ceiling=ceiling(node))
+def _rounding_at(node: Node, code: ActivationCode, rounding: Rounding) -> ActivationStep:
+    """What rounds what the node makes; the step of a gate is its operator's, and nobody else's to choose."""
+    if natural_range(node) is not None:
+        return ActivationStep(code, learns=False, ceiling=ceiling(node))
+    return rounding(code, ceiling(node))
 
 
 class _Parts:

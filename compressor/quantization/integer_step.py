@@ -78,11 +78,21 @@ class IntegerStep(Generic[P]):
         found = [product for product in products(self.graph) if product.kind in KINDS]
         return () if self.params.all_layers else (found[0], found[-1])
 
+    @property
+    def full_bits(self) -> int:
+        """The most bits of a weight that the processor multiplies exactly."""
+        return INTEGERS[self.target].weight_bits
+
+    @property
+    def inner_bits(self) -> int:
+        """Bits of a weight that is not at the ends."""
+        return min(self.full_bits, self.params.bits)
+
     @cached_property
     def bits(self) -> dict[str, int]:
         """Bits of each weight to quantize, by its name."""
-        full, ends = INTEGERS[self.target].weight_bits, {product.parameter for product in self.ends}
-        return {name: full if name in ends else min(full, self.params.bits) for name in self.names}
+        ends = {product.parameter for product in self.ends}
+        return {name: self.full_bits if name in ends else self.inner_bits for name in self.names}
 
     def step_of(self, name: str, *, per_channel: bool) -> WeightStep:
         """The step of a weight's codes before anything is learned."""

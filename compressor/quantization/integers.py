@@ -19,7 +19,7 @@ class WeightCodes:
     scale: Tensor
     #: The output channels' axis; null where one scale serves the whole tensor.
     axis: int | None = 0
-    #: The codes lie within [-2**(bits - 1), 2**(bits - 1) - 1].
+    #: The codes lie within [-2**(bits - 1), 2**(bits - 1) - 1], or are odd and within [1 - 2**bits, 2**bits - 1].
     bits: int = 8
 
     def dequantized(self) -> Tensor:

@@ -32,10 +32,11 @@ class _Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (steps, step), (low, high), gradient = ctx.saved_tensors, ctx.ends, gradients[0]
-        inside = (steps > low) & (steps < high)
+        # Equation 5: what comes from above where the value is within the codes, and nothing beyond.
+        inside = torch.ops.aten.hardtanh_backward(gradient, steps, low, high)
         # Equation 3: what rounding adds within the range, and the end of the range beyond it.
-        by_step = steps.round().clamp_(low, high).sub_(steps * inside).mul_(gradient)
-        return gradient * inside, None, by_step.sum_to_size(step.shape) * (ctx.slope / step), None, None, None
+        by_step = steps.round().clamp_(low, high).mul_(gradient).addcmul_(inside, steps, value=-1)
+        return inside, None, by_step.sum_to_size(step.shape) * (ctx.slope / step), None, None, None
 
 
 class Step(nn.Module):
@@ -93,45 +94,6 @@ class WeightStep(Step):
         step = self.now()
         whole = codes.to("cpu", torch.int8).contiguous()
         return WeightCodes(whole, step.cpu(), axis=0 if len(step) > 1 else None, bits=self.bits)
-
-
-class _Straight(torch.autograd.Function):
-    """Other values in a weight's place, whose gradients are taken for the weight's."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, values: Tensor) -> Tensor:
-        del ctx, weight
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        del ctx
-        return gradients[0], None
-
-
-class WeightSign(nn.Module):
-    """Rounds a weight (out, ...) to one bit: its sign, times the mean magnitude of its output channel.
-
-    Rastegari et al. 2016, equation 6, with the gradient of Courbariaux et al. 2015. What is pruned is zero, and has no
-    sign.
-    """
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """What the weight's codes mean."""
-        made: Tensor = _Straight.apply(weight, weight.sign() * _size(weight))  # type: ignore[no-untyped-call]
-        return made
-
-    @torch.no_grad()
-    def codes(self, weight: Tensor) -> WeightCodes:
-        """The weight's codes as they are now."""
-        return WeightCodes(weight.sign().to("cpu", torch.int8), _size(weight).flatten().cpu(), bits=1)
-
-
-def _size(weight: Tensor) -> Tensor:
-    """The mean magnitude of each output channel, over what is not zero; (out, 1, ...)."""
-    sizes, axes = weight.detach().abs(), tuple(range(1, weight.dim()))
-    found = sizes.sum(axes, keepdim=True) / (sizes > 0).sum(axes, keepdim=True).clamp_min(1)
-    return torch.where(found > 0, found, torch.ones_like(found))
 
 
 class ActivationStep(Step):

@@ -1,12 +1,17 @@
 """Quantization-aware training: the network learns while it computes as integers will."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contract.methods.low_bit import ENDS
 from contract.methods.params import Patterns, Recovery, Role, Stage, Training
 from contract.methods.quantize import ActivationBits, AllLayers, Calibrator, Target
+
+#: How codes are trained.
+Quantizer = Literal["lsq", "pact", "dorefa"]
+#: Odd codes of more bits do not fit int8.
+_ODD_BITS = 7
 
 
 class QuantizeAware(Training, Recovery):
@@ -20,6 +25,21 @@ class QuantizeAware(Training, Recovery):
 
     bits: int = Field(default=8, ge=1, le=8, description="Bits of a weight; with 1 it is a sign, times a scale.")
     activation_bits: ActivationBits = 8
+    quantizer: Quantizer = Field(
+        default="lsq",
+        description="What is learned of the codes: the steps of weights and activations (LSQ, Esser et al. 2020); the "
+        "level at which activations without values below zero are clipped (PACT, Choi et al. 2018), the steps of all "
+        "others; or nothing (DoReFa-Net, Zhou et al. 2016), activations staying in their measured ranges. pact and "
+        "dorefa round the tanh of weights to odd multiples of a step that follows from the largest of each output "
+        "channel, in 1 to 7 bits, without VNNI 6; with 8 bits, as the first and the last layer have, weights learn "
+        "their steps.",
+    )
+    clip_decay: float = Field(
+        default=2e-4,
+        ge=0,
+        le=1,
+        description="With pact: the part of a clipping level that is added to its gradient, an L2 penalty.",
+    )
     all_layers: AllLayers = False
     calibrator: Calibrator = Field(
         default="mse",
@@ -67,3 +87,17 @@ class QuantizeAware(Training, Recovery):
         """The part of the training in which batch normalization goes by each batch."""
         by_bits = 2 / 3 if self.few_bits else 0.0
         return by_bits if self.freeze_after is None else self.freeze_after
+
+    @property
+    def odd(self) -> bool:
+        """Whether the codes of weights are odd."""
+        return self.quantizer != "lsq"
+
+    @model_validator(mode="after")
+    def _fits_int8(self) -> Self:
+        if self.odd and self.bits > _ODD_BITS:
+            raise ValueError(
+                f"quantizer {self.quantizer} has odd codes, which fit int8 with 1 to {_ODD_BITS} bits, and bits is "
+                f"{self.bits}"
+            )
+        return self

@@ -1,7 +1,7 @@
 """Training for integers: what was trained is what is deployed, and what was learned is kept."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from compressor.candidate import Candidate
-from compressor.context import Context, Interrupted, NoCheckpoints
+from compressor.context import Context, Interrupted, NoCheckpoints, TrainingState
 from compressor.exports import openvino
 from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
@@ -167,15 +167,16 @@ def test_integers_learn_and_stay_near_to_the_original() -> None:
     assert told.records["weight_bits"] == INTEGERS[here()].weight_bits
 
 
-@pytest.mark.parametrize("bits", [1, 4, 8])
-def test_pruned_weights_stay_zero(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "quantizer"), [(1, "lsq"), (4, "lsq"), (8, "lsq"), (3, "dorefa")])
+def test_pruned_weights_stay_zero(bits: int, quantizer: str) -> None:
     # Given a network with masks
     candidate = residual()
     masks = {name: torch.rand_like(p) < 0.5 for name, p in candidate.module.named_parameters() if p.dim() > 1}
     candidate = replace(candidate, masks=masks)
     candidate.apply_masks()
     # When it is trained for integers / Then what is masked has the code of zero
-    made = quantized(candidate, bits=bits, all_layers=True, weight_decay=0.1, average=0.9)
+    how = {"bits": bits, "quantizer": quantizer, "all_layers": True}
+    made = quantized(candidate, weight_decay=0.1, average=0.9, **how)
     for name, mask in masks.items():
         assert not made.plan.integers[name].codes[~mask].any()
         assert not made.module.get_parameter(name)[~mask].any()
@@ -242,6 +243,86 @@ def test_few_bits_run_in_integer_kernels_as_planned(network: Any, how: dict[str,
     assert int8_macs_fraction(path) == 1.0
 
 
+@pytest.mark.parametrize(("quantizer", "bits"), [("pact", 2), ("dorefa", 7)])
+def test_odd_codes_run_in_integer_kernels_as_planned(quantizer: str, bits: int, tmp_path: Path) -> None:
+    # Given a network whose weights have odd codes, its ends too, for kernels that want a bit free
+    how = {"quantizer": quantizer, "bits": bits, "activation_bits": 4, "target": "x86-avx2"}
+    made = quantized(residual(), all_layers=True, epochs=1, **how)
+    # Then codes are odd, as many as the bits tell apart, and leave that bit free
+    most = min(bits, 6)
+    found = torch.cat([weight.codes.flatten() for weight in made.plan.integers.values()])
+    assert bool((found % 2 != 0).all())
+    assert int(found.abs().max()) == 2**most - 1
+    assert {weight.bits for weight in made.plan.integers.values()} == {most}
+    # And the file computes in integers what the plan means
+    x = inputs_for(made)
+    planned, path = answers(simulated(made), x), export(made, tmp_path / "model.onnx")
+    assert distance(planned, onnx_answers(path, x)) < 1e-3
+    assert int8_macs_fraction(path) == 1.0
+
+
+def test_quantizers_differ_in_what_they_learn_of_activations() -> None:
+    # Given a network quantized without training / When it is trained by each quantizer
+    static = {"calibrator": "mse", "correct_bias": False, "smooth": None, "activation_bits": 4}
+    start = quantize_static.apply(residual(), QuantizeStatic.model_validate(static), context_for(residual()))
+    moved = {name: _moved(start, name) for name in ("lsq", "pact", "dorefa")}
+    # Then ranges stay with DoReFa, and with the others what is read by no gate alone learns
+    assert not moved["dorefa"]
+    assert moved["lsq"] == moved["pact"] == start.plan.activations.keys()
+
+
+def _moved(start: Candidate, quantizer: str) -> set[str]:
+    """The sites whose scale training has changed."""
+    made = quantized(residual(), quantizer=quantizer, bits=4, activation_bits=4, clip_decay=0.01)
+    return {site for site, code in made.plan.activations.items() if code.scale != start.plan.activations[site].scale}
+
+
+def test_it_starts_at_the_calibrated_steps_and_has_no_codes_below_zero_behind_a_relu() -> None:
+    # Given a training that moves nothing / When it is over
+    how = FOUR | {"target": "x86-vnni", "calibrator": "mse"}
+    made = quantized(residual(), epochs=1, learning_rate=1e-12, **how)
+    static = QuantizeStatic.model_validate(how | {"correct_bias": False, "smooth": None})
+    start = quantize_static.apply(residual(), static, context_for(residual())).plan
+    # Then steps are those that quantization without training measures
+    for site, code in start.activations.items():
+        assert made.plan.activations[site].scale == pytest.approx(code.scale)
+    for name, weight in start.integers.items():
+        assert torch.allclose(made.plan.integers[name].scale, weight.scale)
+    # And behind a ReLU all sixteen codes are for values from zero on
+    code = made.plan.activations["stem.2/relu"]
+    assert (code.zero_point, code.top) == (0, 15)
+    assert made.plan.activations["image"].zero_point > 0
+
+
+def test_normalization_is_frozen_for_the_last_third_with_few_bits() -> None:
+    # Given a training of three epochs in four bits, and one in eight / When each epoch is over
+    few, many = (_means(bits=bits) for bits in (4, 8))
+    # Then statistics follow for two of three epochs, and keep still in the last; with eight bits they never move
+    assert not torch.equal(few[0], few[1])
+    assert torch.equal(few[1], few[2])
+    assert torch.equal(many[0], many[2])
+
+
+def _means(bits: int) -> list[Tensor]:
+    """Running means of a layer behind each of three epochs."""
+    kept = Kept()
+    quantized(residual(), context_for(residual(), kept), epochs=3, bits=bits, activation_bits=bits)
+    return kept.means
+
+
+@dataclass
+class Kept:
+    """Checkpoints that write down how statistics have moved."""
+
+    means: list[Tensor] = field(default_factory=list)
+
+    def resume(self) -> TrainingState | None:
+        return None
+
+    def save(self, state: TrainingState) -> None:
+        self.means.append(state.tensors["module.stem.1.running_mean"].clone())
+
+
 def test_codes_of_few_bits_end_where_they_end_in_training() -> None:
     # Given a plan of which one activation has so few codes that they do not reach its largest values
     planned = quantize_static.apply(residual(), QuantizeStatic(correct_bias=False), context_for(residual()))
@@ -266,7 +347,15 @@ def test_every_format_holds_few_bits(tmp_path: Path) -> None:
     assert distance(planned, torch.from_numpy(open_file(graph, 1)(x.numpy()))) < 0.02
 
 
-@pytest.mark.parametrize("how", [{"bits": 1}, {"bits": 2, "activation_bits": 4}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"bits": 1},
+        {"bits": 2, "activation_bits": 4},
+        {"bits": 2, "activation_bits": 2, "quantizer": "pact"},
+    ],
+    ids=str,
+)
 def test_training_gives_back_what_few_bits_take(how: dict[str, Any], tmp_path: Path) -> None:
     # Given a trained network / When it is trained in few bits
     (candidate, context), told = trained(), Told()
@@ -299,7 +388,11 @@ def test_first_and_last_layer_and_what_is_only_added_up_have_eight_bits() -> Non
     assert few == {"stem.2/relu", "depthwise.2/hardtanh"}
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 0}, {"bits": 9}, {"activation_bits": 1}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bits": 0}, {"bits": 9}, {"activation_bits": 1}, {"precision": "bf16"}, {"quantizer": "pact"}, {"clip_decay": 2}],
+    ids=str,
+)
 def test_what_it_cannot_do_is_refused_by_the_field(wrong: dict[str, Any]) -> None:
     # Given params out of bounds, or digits too few for codes / When they are read / Then the field is named
     with pytest.raises(ValidationError, match=next(iter(wrong))):

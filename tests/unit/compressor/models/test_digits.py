@@ -33,6 +33,15 @@ def test_codes_come_back_and_take_what_theory_says(count: int, dtype: torch.dtyp
     assert bits <= (1.601 if count == 3 else max(1, math.ceil(math.log2(count))) + 0.01)
 
 
+def test_odd_codes_take_no_room_for_even_ones() -> None:
+    # Given odd codes from -7 to 7 / When they are packed and read back
+    codes = 2 * numbers(8).to(torch.int8) - 7
+    stored, sparse, digits = packed_codes({"w#codes": codes})
+    # Then they are the same, and took three bits each
+    assert torch.equal(unpacked(from_digits(stored, digits), sparse)["w#codes"], codes)
+    assert sum(part.nbytes for part in stored.values()) * 8 <= 3 * codes.numel() + 8
+
+
 def test_what_is_frequent_takes_less() -> None:
     # Given five-bit codes, as a codebook has them, of which small ones are frequent
     spread = torch.randn(50_000, generator=torch.Generator().manual_seed(0)) * 3 + 16

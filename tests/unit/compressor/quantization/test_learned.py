@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor.quantization.learned import ActivationStep, Step, WeightSign, WeightStep
+from compressor.quantization.learned import ActivationStep, Step, WeightStep
 from compressor.quantization.plan import ActivationCode
 
 X = torch.tensor([-3.0, -1.7, -0.6, -0.2, 0.0, 0.4, 0.9, 1.3, 2.0])
@@ -73,16 +73,20 @@ def test_plain_descent_moves_a_step_as_the_paper_does() -> None:
     assert float(step.now()) - 0.5 == pytest.approx(-rate * gradient, rel=1e-2)
 
 
-def test_one_bit_is_a_sign_and_a_mean_magnitude() -> None:
-    # Given a weight of two channels, a part of which is pruned
-    weight = torch.tensor([[0.5, -1.5, 0.0], [-0.2, -0.2, 0.2]], requires_grad=True)
-    # When it is rounded to one bit
-    made = WeightSign()(weight)
-    made.backward(upstream := torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
-    # Then it is its sign times the mean magnitude of what is not pruned, and gradients go straight through
-    assert torch.allclose(made, torch.tensor([[1.0, -1.0, 0.0], [-0.2, -0.2, 0.2]]))
-    assert weight.grad is not None
-    assert torch.equal(weight.grad, upstream)
-    codes = WeightSign().codes(weight)
-    assert codes.codes.tolist() == [[1, -1, 0], [-1, -1, 1]]
-    assert torch.equal(codes.dequantized(), made.detach())
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_gradients_of_steps_are_scaled_by_how_many_share_them_and_by_their_largest_code(bits: int) -> None:
+    # Given a weight of 4 channels and activations of 2 images, every number of which is clipped
+    weight, images = torch.full((4, 3, 5, 5), 1e3), torch.full((2, 3, 5, 5), 1e3)
+    of_weight = WeightStep(torch.full((4,), 0.5), bits=bits)
+    top = 2**bits - 1
+    of_images = ActivationStep(ActivationCode(scale=0.5, zero_point=0, top=top), learns=True, ceiling=torch.inf)
+    # When the sum of what they are rounded to is made large
+    scaled = [gradient_of_step(of_images, of_images(images), torch.ones_like(images))]
+    of_weight(weight).sum().backward()
+    assert of_weight.growth.grad is not None
+    scaled.append(float(of_weight.growth.grad[0]) / 0.5)
+    # Then gradients are those of equation 3, the largest code for each number, times 1 / sqrt(N Q_P) of section 2.2,
+    # where N counts the weights of a channel and the activations of an image; `growth` has them by the step once more
+    channel, high = 3 * 5 * 5, 2 ** (bits - 1) - 1
+    expected = [2 * channel * top / (channel * top) ** 0.5, channel * high / (channel * high) ** 0.5]
+    assert [gradient * 0.5**2 for gradient in scaled] == pytest.approx(expected, rel=1e-4)
