@@ -26,6 +26,8 @@ CMD ["python", "-m", "service"]
 FROM base AS worker
 # TORCH=cuda takes the build with CUDA that PyPI serves; cpu, the default, the small one where it is to be had.
 ARG TORCH=cpu
+# EXTRAS=worker,executorch writes and proves .pte files too.
+ARG EXTRAS=worker
 RUN version="$(sed -n 's/^torch==//p' constraints.txt)" \
     && if [ "$TORCH" = cpu ]; then \
          pip install --no-deps --retries 0 "torch==$version+cpu" \
@@ -36,7 +38,7 @@ COPY storage storage
 COPY compressor compressor
 COPY worker worker
 COPY modelpress modelpress
-RUN pip install --constraint constraints.txt '.[worker]' && rm -rf build
+RUN pip install --constraint constraints.txt ".[$EXTRAS]" && rm -rf build
 WORKDIR /var/lib/modelpress
 USER modelpress
 ENV MODELPRESS_DATA_DIR=/var/lib/modelpress/data

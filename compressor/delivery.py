@@ -11,7 +11,7 @@ from contract.artifact import ArtifactFormat, OutputFormat, OutputPrecision
 from contract.spec import Output
 
 #: Formats that are made to be run; a job's figures are those of the first of them that it asks for.
-RUNNABLE = frozenset({OutputFormat.ONNX, OutputFormat.OPENVINO, OutputFormat.TORCH_EXPORT})
+RUNNABLE = frozenset(OutputFormat) - {OutputFormat.SAFETENSORS}
 
 
 @dataclass(frozen=True)

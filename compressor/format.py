@@ -25,6 +25,7 @@ _NAMES = {
     ".xml": "openvino",
     ".bin": "openvino",
     ".pt2": "torch_export",
+    ".pte": "executorch",
 }
 
 

@@ -16,6 +16,7 @@ class ArtifactFormat(StrEnum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     TORCH_EXPORT = "torch_export"
+    EXECUTORCH = "executorch"
     REPORT = "report"
     LOG = "log"
 
@@ -30,6 +31,8 @@ class OutputFormat(StrEnum):
     OPENVINO = "openvino"
     #: `model.pt2`, a program of torch's own operators.
     TORCH_EXPORT = "torch_export"
+    #: `model.pte`, a program for one image a call, whose layers XNNPACK computes on phones and other processors.
+    EXECUTORCH = "executorch"
 
 
 class OutputPrecision(StrEnum):

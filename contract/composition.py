@@ -1,11 +1,13 @@
 """Which steps may follow which, and what they need: all that can be said of a spec without the model itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Role, Stage
 from contract.methods.aware import QuantizeAware
+from contract.methods.cast import Cast
+from contract.methods.low_bit import QuantizeWeights
 from contract.methods.params import step_named
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.spec import DataUse, JobOptions, UntrainedModel
@@ -19,6 +21,10 @@ _NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str]] = {
     OutputFormat.TORCH_EXPORT: (
         (QuantizeDynamic, QuantizeStatic, QuantizeAware),
         "Torch's own operators have no integer kernel for layers that quantize their input, as those of",
+    ),
+    OutputFormat.EXECUTORCH: (
+        (QuantizeWeights, Cast),
+        "ExecuTorch has no kernel for weights that are stored in fewer bits beside inputs of floats, as those of",
     ),
 }
 #: Stages whose steps give weights their codes.
@@ -122,13 +128,19 @@ def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
     """Formats that cannot hold what the steps make."""
     for index, output in enumerate(options.outputs):
         kinds, reason = _NOT_HELD.get(output.format, ((), ""))
-        step = next((step for step in options.steps if isinstance(step, kinds)), None)
+        steps = enumerate(options.steps)
+        step = next((s for at, s in steps if isinstance(s, kinds) and not _completed(s, options.steps[at + 1 :])), None)
         if step is not None and output.precision is OutputPrecision.AS_PLANNED:
             yield Fault(
                 pointer=f"/outputs/{index}",
                 code=InvalidSpec.code,
                 detail=f'{reason} {step.method} do. Ask for onnx, or for {output.format} with the precision "float32".',
             )
+
+
+def _completed(step: Params, later: Sequence[Params]) -> bool:
+    """Whether codes of weights get codes of activations beside them, so that both are multiplied as integers."""
+    return isinstance(step, QuantizeWeights) and any(other.adds_activations for other in later)
 
 
 def roles_of(data: DataUse) -> frozenset[Role]:

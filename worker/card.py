@@ -17,7 +17,17 @@ from contract.settings import Settings
 from contract.worker import WorkerCard
 
 #: Distributions whose versions a client may want to know.
-_RUNTIMES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "torchao", "torch-pruning")
+_RUNTIMES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "executorch",
+    "torchao",
+    "torch-pruning",
+)
 _ONNX = ("torch", "onnx", "onnxscript", "onnxruntime")
 #: What must be installed to write and prove a format.
 _NEEDED = {
@@ -25,6 +35,7 @@ _NEEDED = {
     OutputFormat.ONNX: _ONNX,
     OutputFormat.OPENVINO: (*_ONNX, "openvino"),
     OutputFormat.TORCH_EXPORT: ("torch",),
+    OutputFormat.EXECUTORCH: ("torch", "executorch"),
 }
 #: Where control groups, version 2 and version 1, tell of a memory limit.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

@@ -5,6 +5,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -28,3 +31,11 @@ def cause(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
+
+
+def strip(program: ExportedProgram) -> None:
+    """Remove every trace of the machine: torch keeps stack traces with file paths, and the classes of the modules."""
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta = {"val": node.meta["val"]} if "val" in node.meta else {}
+    program.example_inputs = None

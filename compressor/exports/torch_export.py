@@ -10,8 +10,8 @@ from torch.fx import GraphModule
 from compressor.candidate import Candidate
 from compressor.exports import float16
 from compressor.exports.description import description
-from compressor.exports.exporting import cause, quiet
-from compressor.quantization.graph import exported, parameter_name
+from compressor.exports.exporting import cause, quiet, strip
+from compressor.quantization.graph import drop_unread, exported
 from compressor.quantization.operators import decoded, dequantized, widened
 from compressor.quantization.simulate import deployed
 from contract.artifact import OutputPrecision
@@ -36,7 +36,7 @@ def write(
     """
     _refuse_integers(candidate)
     program = _program(candidate, precision)
-    _strip(program)
+    strip(program)
     content = io.BytesIO()
     # A buffer has no name, which the archive would bear.
     torch.export.save(program, content, extra_files=description(candidate))
@@ -61,7 +61,7 @@ def _program(candidate: Candidate, precision: OutputPrecision) -> ExportedProgra
             return float16.computing(candidate.module, candidate.input_shape)
         module = deployed(candidate)
         if isinstance(module, GraphModule):
-            _drop_unread(module)
+            drop_unread(module)
         program = exported(module, candidate.input_shape)
         with quiet():
             return program if candidate.plan.empty else program.run_decompositions(_MADE_OF)
@@ -70,20 +70,3 @@ def _program(candidate: Candidate, precision: OutputPrecision) -> ExportedProgra
     # Torch lets through whatever an operator raises for the shapes that it is tried with.
     except Exception as error:
         raise ExportFailed(f"The network cannot be written for torch.export: {cause(error)}") from error
-
-
-def _drop_unread(module: GraphModule) -> None:
-    """Forget the floats in whose place the graph reads codes; the program would hold both."""
-    read = {parameter_name(node) for node in module.graph.nodes}
-    for tensors in (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)):
-        for name in [name for name, _ in tensors if name not in read]:
-            owner, _, attribute = name.rpartition(".")
-            delattr(module.get_submodule(owner), attribute)
-
-
-def _strip(program: ExportedProgram) -> None:
-    """Remove every trace of the machine: torch keeps stack traces with file paths, and the classes of the modules."""
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
-            node.meta = {"val": node.meta["val"]} if "val" in node.meta else {}
-    program.example_inputs = None

@@ -140,6 +140,15 @@ def parameter_name(node: object) -> str | None:
     return str(node.target) if isinstance(node, Node) and node.op == "get_attr" else None
 
 
+def drop_unread(module: GraphModule) -> None:
+    """Forget the parameters and buffers that the graph does not read, such as floats in whose place it reads codes."""
+    read = {parameter_name(node) for node in module.graph.nodes}
+    for tensors in (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)):
+        for name in [name for name, _ in tensors if name not in read]:
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)
+
+
 def tensor(module: GraphModule, node: object) -> Tensor | None:
     """The parameter or buffer that an argument reads; null where the argument is none."""
     name = parameter_name(node)

@@ -20,6 +20,7 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "executorch",
     "numpy",
 )
 

@@ -130,10 +130,15 @@ def test_what_no_worker_can_do_is_refused_once_there_are_workers(api: Api) -> No
     workers.announce(card(outputs=["safetensors"]))
     until(lambda: bool(api.http.get("/v1/capabilities").json()["workers"]))
     try:
-        # When a job wants CUDA and OpenVINO
-        answer = api.http.post("/v1/jobs", json=SPEC | {"device": "cuda", "outputs": ["safetensors", "openvino"]})
-        # Then both are refused
-        assert [fault["code"] for fault in answer.json()["errors"]] == ["device_unavailable", "format_unavailable"]
+        # When a job wants CUDA, OpenVINO and ExecuTorch
+        wanted = {"device": "cuda", "outputs": ["safetensors", "openvino", "executorch"]}
+        answer = api.http.post("/v1/jobs", json=SPEC | wanted)
+        # Then all three are refused, each where it stands
+        assert [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]] == [
+            ("/device", "device_unavailable"),
+            ("/outputs/1", "format_unavailable"),
+            ("/outputs/2", "format_unavailable"),
+        ]
     finally:
         workers.leave("w1")
         until(lambda: not api.http.get("/v1/capabilities").json()["workers"])

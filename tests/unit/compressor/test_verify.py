@@ -24,12 +24,17 @@ from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
 from contract.spec import Output
+from tests.unit.compressor.executorch import needs_executorch
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, model_input
 
 CPU = torch.device("cpu")
 ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
 OPENVINO = Output(format=OutputFormat.OPENVINO)
-TORCH_EXPORT = Output(format=OutputFormat.TORCH_EXPORT)
+TORCH_EXPORT, EXECUTORCH = Output(format=OutputFormat.TORCH_EXPORT), Output(format=OutputFormat.EXECUTORCH)
+EACH_FORMAT = [
+    *(pytest.param(output, id=output.format) for output in (ONNX, OPENVINO, TORCH_EXPORT)),
+    pytest.param(EXECUTORCH, id=EXECUTORCH.format, marks=needs_executorch),
+]
 
 
 @dataclass(frozen=True)
@@ -98,24 +103,31 @@ def test_an_honest_int8_file_passes(job: Job, tmp_path: Path) -> None:
     assert proof.figures.size_bytes < 0.5 * proof.baseline.size_bytes
 
 
-def test_honest_openvino_files_pass(job: Job, tmp_path: Path) -> None:
-    # Given the quantized network as OpenVINO IR
-    delivery = deliver(job.int8.candidate, OPENVINO, tmp_path)
+@pytest.mark.parametrize(
+    ("output", "files"),
+    [
+        pytest.param(OPENVINO, {"model.xml", "model.bin"}, id="openvino"),
+        pytest.param(EXECUTORCH, {"model.pte"}, id="executorch", marks=needs_executorch),
+    ],
+)
+def test_honest_int8_files_of_other_formats_pass(job: Job, tmp_path: Path, output: Output, files: set[str]) -> None:
+    # Given the quantized network in another format
+    delivery = deliver(job.int8.candidate, output, tmp_path)
     # When it is put to the test
     proof = prove(delivery, job.int8.logits, job.bench)
-    # Then it runs in integers, beside the original in OpenVINO, and is compared with float32 ONNX too
+    # Then it runs in integers, beside the original in this format, and is compared with float32 ONNX too
     found = proof.verification
     assert found.latency is not None
     assert found.baseline_latency is not None
     assert found.runtime == found.latency.runtime == found.baseline_latency.runtime
-    assert found.runtime.startswith("openvino ")
+    assert found.runtime.startswith(f"{output.format} ")
     assert found.int8_macs_fraction is not None
     assert found.int8_macs_fraction > 0.95
     assert found.top1_agreement >= 0.98
     assert found.ratio_to_onnx_float32 is not None
-    # And graph and weights are counted
+    # And all its files are counted
     assert proof.figures.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert {path.name for path in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    assert {path.name for path in tmp_path.iterdir()} == files
 
 
 def test_an_honest_program_passes(job: Job, tmp_path: Path) -> None:
@@ -178,7 +190,7 @@ def test_a_lying_int8_file_is_caught(
         prove(delivery, job.int8.logits, job.bench)
 
 
-@pytest.mark.parametrize("output", [ONNX, OPENVINO, TORCH_EXPORT], ids=["onnx", "openvino", "torch_export"])
+@pytest.mark.parametrize("output", EACH_FORMAT)
 def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path, output: Output) -> None:
     # Given a float32 file that holds another network's weights
     delivery = deliver(job.bench.original.candidate, output, tmp_path)

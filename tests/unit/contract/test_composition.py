@@ -119,6 +119,10 @@ def test_what_is_cast_is_not_trained_any_more() -> None:
         ("quantize_dynamic", "torch_export", False),
         ("quantize_weights", "torch_export", True),
         ("cast", "torch_export", True),
+        ("quantize_static", "executorch", True),
+        ("quantize_dynamic", "executorch", True),
+        ("quantize_weights", "executorch", False),
+        ("cast", "executorch", False),
     ],
 )
 def test_a_format_that_cannot_hold_what_a_step_makes_is_pointed_at(method: str, form: str, held: bool) -> None:
@@ -130,6 +134,16 @@ def test_a_format_that_cannot_hold_what_a_step_makes_is_pointed_at(method: str, 
     # And without the plan every format holds the network
     plain = {"steps": [{"method": method}], "outputs": [{"format": form, "precision": "float32"}]}
     assert list(faults_of_outputs(JobOptions.model_validate(plain))) == []
+
+
+def test_codes_of_weights_that_become_integers_are_held() -> None:
+    # Given weights that are stored as codes, and then activations with codes beside them / When both are asked for
+    steps = [{"method": "quantize_weights"}, {"method": "quantize_static"}]
+    options = JobOptions.model_validate({"steps": steps, "outputs": ["executorch"]})
+    # Then the format that multiplies integers alone holds them, and the other order is refused
+    assert list(faults_of_outputs(options)) == []
+    turned = JobOptions.model_validate({"steps": steps[::-1], "outputs": ["executorch"]})
+    assert [fault.pointer for fault in faults_of_outputs(turned)] == ["/outputs/0"]
 
 
 def test_classes_are_chosen_once() -> None:

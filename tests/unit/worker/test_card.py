@@ -19,21 +19,20 @@ def test_the_card_tells_of_this_machine() -> None:
     assert card.slots == 2
     for runtime in ("onnxruntime", "openvino"):
         assert card.runtimes[runtime] == metadata.version(runtime)
-    assert set(card.outputs) == set(OutputFormat)
+    assert set(card.outputs) | {OutputFormat.EXECUTORCH} == set(OutputFormat)
     assert card.version.startswith(metadata.version("modelpress") + "+")
 
 
-def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given an environment in which OpenVINO is not installed
-    installed = metadata.distributions
-    monkeypatch.setattr(
-        metadata, "distributions", lambda *, name: [] if name == "openvino" else list(installed(name=name))
-    )
+@pytest.mark.parametrize("package", ["openvino", "executorch"])
+def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    # Given an environment in which everything is installed but for one package
+    any_version = metadata.distribution("modelpress")
+    monkeypatch.setattr(metadata, "distributions", lambda *, name: [] if name == package else [any_version])
     # When the card is written
     card = write_card(Settings())
     # Then everything else is offered
-    assert set(card.outputs) == set(OutputFormat) - {OutputFormat.OPENVINO}
-    assert "openvino" not in card.runtimes
+    assert set(card.outputs) == set(OutputFormat) - {OutputFormat(package)}
+    assert package not in card.runtimes
 
 
 def test_two_starts_are_two_workers_of_one_version() -> None:

@@ -123,6 +123,14 @@ def test_the_page_tells_how_to_load_a_program(document: ReportDocument) -> None:
     assert "InferenceSession" not in html
 
 
+def test_the_page_tells_how_to_load_an_executorch_program(document: ReportDocument) -> None:
+    # Given a job that delivers a program for ExecuTorch / When its page is made, then it says how to load it
+    told = {"format": ArtifactFormat.EXECUTORCH, "filename": "model.pte"}
+    html = page(document.model_copy(update={"files": [document.files[0].model_copy(update=told)]}))
+    assert 'load_program("model.pte").load_method("forward")' in html
+    assert "InferenceSession" not in html
+
+
 def test_without_data_the_page_claims_nothing_of_accuracy(document: ReportDocument) -> None:
     # Given a job without evaluation data and steps, that delivers safetensors alone
     report = document.result.report
