@@ -95,6 +95,7 @@ ROWS: Mapping[str, Row] = {
     "w8": Row(model=R18, make=weights(bits=8), margin=-0.5),
     "w6": Row(model=R18, make=weights(bits=6), margin=-0.5),
     "w4": Row(model=R18, make=weights(bits=4), margin=-1.0),
+    "w3": Row(model=R18, make=weights(bits=3)),
     "w3-gptq": Row(model=R18, make=weights(bits=3, rounding="gptq"), margin=-4.0),
     "w2": Row(model=R18, make=weights(bits=2)),
     "w2-gptq": Row(model=R18, make=weights(bits=2, rounding="gptq")),
