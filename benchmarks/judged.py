@@ -43,7 +43,8 @@ class Found:
     loss: float
     kl: float
     macs: float
-    zeros: float
+    #: Unknown of files that others have made.
+    zeros: float | None
     seconds: float
     #: Bytes of model.safetensors over those of the original's; unknown in rows of earlier days.
     size: float | None = None
@@ -57,7 +58,8 @@ class Found:
         difference, low, high = (100 * part for part in (self.difference, self.low, self.high))
         return (
             f"| {self.name} | {self.accuracy:.2%} | {self.reference} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) "
-            f"| {margin} | {verdict} | {self.loss:.3f} | {self.kl:.4f} | {self.macs:.3f} | {self.zeros:.1%} "
+            f"| {margin} | {verdict} | {self.loss:.3f} | {self.kl:.4f} | {self.macs:.3f} "
+            f"| {'' if self.zeros is None else f'{self.zeros:.1%}'} "
             f"| {'' if self.size is None else f'{self.size:.4f}'} | {self.seconds:.0f} |"
         )
 
@@ -133,7 +135,7 @@ class Page:
             loss=loss(logits, labels),
             kl=divergence(before, logits),
             macs=count_macs(made.module, made.input_shape).total / macs if isinstance(made, Candidate) else 1.0,
-            zeros=zeros(made.module) if isinstance(made, Candidate) else 0.0,
+            zeros=zeros(made.module) if isinstance(made, Candidate) else None,
             size=_size(made) / size if isinstance(made, Candidate) else None,
             seconds=seconds,
             by_epoch=given.by_epoch if isinstance(given, Taught) else (),
