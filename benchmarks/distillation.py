@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.by_epoch import Judged, accuracy_by_epoch
 from benchmarks.judged import Page, Row, Taught
-from benchmarks.trained import context, original, training
+from benchmarks.trained import LESSONS, context, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
 from compressor.methods import distill, fine_tune
@@ -55,12 +55,6 @@ recipe of `kl` in torch alone; other names behind `kl-` are objectives beside it
 Make = Callable[[Candidate], Candidate]
 MakeTaught = Callable[[Candidate], Taught]
 
-#: Training that gives back what a chain took, from the original alone.
-RECOVERY: dict[str, object] = {
-    "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4, "augment": "crop_flip",
-    "schedule": "one_cycle", "precision": "auto",
-}  # fmt: skip
-
 
 def labels(seed: int) -> MakeTaught:
     """The student, from labels alone."""
@@ -88,7 +82,7 @@ def taught(seed: int, **params: object) -> MakeTaught:
 
 def recovered(epochs: int) -> Make:
     """The network given so many epochs of learning from the original."""
-    step = Distill.model_validate({**RECOVERY, "epochs": epochs})
+    step = Distill.model_validate({**LESSONS, "epochs": epochs})
     return lambda made: distill.apply(made, step, context(made))
 
 
@@ -157,7 +151,7 @@ def _of_seed(seed: int) -> dict[str, Row]:
     return {f"{row}{name}": found for row, found in rows.items()}
 
 
-DISTILL: Mapping[str, object] = {"method": "distill", **RECOVERY}
+DISTILL: Mapping[str, object] = {"method": "distill", **LESSONS}
 HALF: Mapping[str, object] = {"method": "factorize", "macs_ratio": 0.5}
 CHAINS: dict[str, Row] = {
     "dense-2": Row(model=R18, make=recovered(2)),

@@ -13,7 +13,7 @@ import torch_pruning as tp
 from torch import nn
 
 from benchmarks.judged import Page, Row
-from benchmarks.trained import CALIBRATION_IMAGES, context, training
+from benchmarks.trained import CALIBRATION_IMAGES, LESSONS, context, training
 from compressor.candidate import Candidate
 from compressor.measure.counting import count_macs
 from compressor.methods import distill, fine_tune, prune_channels, prune_weights
@@ -25,12 +25,6 @@ from contract.methods.train import FineTune
 RECOVERY: dict[str, object] = {
     "epochs": 3, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4,
     "augment": "crop_flip", "warmup_epochs": 0.1,
-}  # fmt: skip
-
-#: Training that learns from the original alone.
-LESSONS: dict[str, object] = {
-    "epochs": 3, "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4,
-    "augment": "crop_flip", "schedule": "one_cycle", "precision": "auto", "alpha": 1.0,
 }  # fmt: skip
 
 HEAD = """# Pruning
@@ -63,11 +57,12 @@ def recovered(
 
 
 def taught(make: Callable[[Candidate], Candidate]) -> Callable[[Candidate], Candidate]:
-    """The same with lessons of the original's behind it."""
+    """The same with three epochs of learning from the original alone behind it."""
+    step = Distill.model_validate({**LESSONS, "epochs": 3, "alpha": 1.0})
 
     def made_and_taught(made: Candidate) -> Candidate:
         where = context(made)
-        return distill.apply(make(made), Distill.model_validate(LESSONS), where)
+        return distill.apply(make(made), step, where)
 
     return made_and_taught
 

@@ -1,5 +1,6 @@
 """The trained networks and images that lie beside the checkout, in ../shared."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,11 @@ SHARED = Path(__file__).parents[2] / "shared"
 MODELS = {"resnet18": "resnet18-cifar10-64px", "mobilenet_v3_small": "mobilenet-v3-small-cifar10-64px"}
 INPUT = Preprocessing(size=(64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CALIBRATION_IMAGES = 512
+#: How a network that has lost something learns from the original.
+LESSONS: Mapping[str, object] = {
+    "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4, "augment": "crop_flip",
+    "schedule": "one_cycle", "precision": "auto",
+}  # fmt: skip
 
 
 @cache

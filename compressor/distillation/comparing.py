@@ -118,8 +118,8 @@ class Relations(nn.Module):
         return self._distance * relational_distances(*vectors) + self._angle * relational_angles(*vectors)
 
 
-class Contrast(nn.Module):
-    """The contrastive objective, on the mean over all places behind a linear layer of each network's own."""
+class _Embedding(nn.Module):
+    """Both networks' means over all places, each behind a linear layer of its own."""
 
     def __init__(self, pair: Pair, *, width: int, temperature: float) -> None:
         super().__init__()
@@ -127,26 +127,32 @@ class Contrast(nn.Module):
         self.student = nn.Linear(pair.student.channels, width)
         self.teacher = nn.Linear(pair.teacher.channels, width)
 
+    def _embedded(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Of shape (N, width) each."""
+        learnt, told = self._pair.vectors(student, teacher)
+        return self.student(learnt), self.teacher(told)
+
+
+class Contrast(_Embedding):
+    """The contrastive objective among the images of a batch."""
+
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """A scalar."""
-        learnt, told = self._pair.vectors(student, teacher)
-        return contrast(self.student(learnt), self.teacher(told), temperature=self._temperature)
+        return contrast(*self._embedded(student, teacher), temperature=self._temperature)
 
 
-class MemoryContrast(nn.Module):
+class MemoryContrast(_Embedding):
     """The same against what is remembered of other images: each network's own, by the other's memory of it."""
 
     def __init__(self, pair: Pair, *, width: int, temperature: float, negatives: int, images: int) -> None:
-        super().__init__()
-        self._pair, self._temperature, self._negatives, self._images = pair, temperature, negatives, images
-        self.student = nn.Linear(pair.student.channels, width)
-        self.teacher = nn.Linear(pair.teacher.channels, width)
+        super().__init__(pair, width=width, temperature=temperature)
+        self._negatives, self._images = negatives, images
         self.students, self.teachers = Memory(images, width), Memory(images, width)
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """A scalar; `index` (N,) tells which images they are, and both memories take them in."""
-        vectors, index = self._pair.vectors(student, teacher), index.to(student.device)
-        learnt, told = F.normalize(self.student(vectors[0]), dim=1), F.normalize(self.teacher(vectors[1]), dim=1)
+        learnt, told = (F.normalize(one, dim=1) for one in self._embedded(student, teacher))
+        index = index.to(student.device)
         others = others_of(index, self._negatives, images=self._images)
         found = self.teachers.contrast(learnt, index, others, temperature=self._temperature)
         found = found + self.students.contrast(told, index, others, temperature=self._temperature)

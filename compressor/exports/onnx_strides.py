@@ -14,6 +14,8 @@ from onnx_ir.tape import Tape
 
 #: More channels than this are copied well as they are.
 _FEW_CHANNELS = 4
+#: Of an image: height and width.
+_SIDES = 2
 
 
 def fold_strides(model: ir.Model) -> None:
@@ -79,7 +81,7 @@ class Crossing:
         image, weight = (_decoding(value) for value in node.inputs[:2])
         codes = weight.inputs[0].const_value if weight is not None and weight.inputs[0] is not None else None
         sides = tuple(side for side in _shape(node.inputs[0])[2:] if isinstance(side, int))
-        if image is None or weight is None or codes is None or len(sides) != len(("height", "width")):
+        if image is None or weight is None or codes is None or len(sides) != _SIDES:
             return None
         strides, pads = (node.attributes[name].as_ints() for name in ("strides", "pads"))
         return cls(node, image, weight, codes, *map(Window, codes.numpy().shape[2:], strides, pads, sides))

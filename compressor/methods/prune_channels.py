@@ -110,14 +110,19 @@ def _images(params: PruneChannels, context: Context) -> Images | None:
         return None
     if context.calibration is None:
         raise MissingData(f"Importance {params.importance} needs images. Name a dataset under data.calibration.")
-    return context.calibration.take(params.samples, seed=context.seed)
+    return _samples(context.calibration, params, context)
+
+
+def _samples(images: Images, params: PruneChannels, context: Context) -> Images:
+    """The images by which channels are chosen, and by which what is left is fitted."""
+    return images.take(params.samples, seed=context.seed)
 
 
 def _make_up(narrowed: Narrowed, before: Candidate, params: PruneChannels, context: Context) -> None:
     """Fit what is left, or at least the statistics behind it, to images, where there are any."""
     if context.calibration is None:
         return
-    images = context.calibration.take(params.samples, seed=context.seed)
+    images = _samples(context.calibration, params, context)
     # Layers that give what they gave have no use for other statistics.
     whole = params.reconstruct and _reconstruct(narrowed, before, images, context)
     if params.recalibrate and not whole:

@@ -35,7 +35,8 @@ def reconstruct(
     tell: Callable[[float], None],
 ) -> Reconstruction:  # fmt: skip
     """Fit the layers of a narrowed network, in place, to the `original`, in which they bear the same names."""
-    layers, before = _with_fewer_inputs(narrowed.module, original), _products(original)
+    before = _products(original)
+    layers = _with_fewer_inputs(narrowed.module, before)
     order = in_order_of_run(narrowed.module, [name for name in layers if _can_be_fitted(layers[name])], input_shape)
     found: dict[str, Fit] = {}
     for number, name in enumerate(order):
@@ -51,9 +52,8 @@ def _products(module: nn.Module) -> dict[str, Seeing]:
     return {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
 
 
-def _with_fewer_inputs(module: nn.Module, original: nn.Module) -> dict[str, Seeing]:
+def _with_fewer_inputs(module: nn.Module, before: Mapping[str, Seeing]) -> dict[str, Seeing]:
     """The layers of which each output is made of fewer numbers, which those of depthwise convolutions never are."""
-    before = _products(original)
     return {n: p for n, p in _products(module).items() if p.weight[0].shape != before[n].weight[0].shape}
 
 

@@ -54,6 +54,14 @@ class Gated(nn.Module):
         return self.head(self.average(x).flatten(1))
 
 
+class ByContent(nn.Module):
+    """What computes one thing or another, by what it sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C)."""
+        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
+
+
 class Unusual(nn.Module):
     """What looks as if it could be fused and cannot, and what need not be a parameter."""
 

@@ -24,7 +24,7 @@ from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from tests.unit.compressor.executorch import needs_executorch
-from tests.unit.compressor.networks import Recurrent, answers, candidate_of, gated, inputs_for, residual
+from tests.unit.compressor.networks import ByContent, Recurrent, answers, candidate_of, gated, inputs_for, residual
 from tests.unit.compressor.quantization.steps import with_images
 from tests.unit.compressor.small_jobs import trained_candidate
 
@@ -184,13 +184,8 @@ def test_weights_that_would_be_floats_again_are_refused_by_name(
     assert list(tmp_path.iterdir()) == []
 
 
-class _ByContent(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
-
-
 def test_what_cannot_be_captured_is_refused_without_a_trace_of_the_machine(tmp_path: Path) -> None:
     # Given a network whose way depends on what it sees / When it is written, then the failure says so in one line
     with pytest.raises(ExportFailed, match="GuardOnDataDependentSymNode") as caught:
-        write(candidate_of(_ByContent()), tmp_path, "model")
+        write(candidate_of(ByContent()), tmp_path, "model")
     assert not re.search(r"\w/\w|\.py|\n", caught.value.detail)

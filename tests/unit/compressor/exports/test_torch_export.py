@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -28,6 +28,7 @@ from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from tests.unit.compressor.networks import (
+    ByContent,
     Recurrent,
     answers,
     candidate_of,
@@ -171,13 +172,8 @@ def test_integers_between_layers_are_refused_by_name(
     assert list(tmp_path.iterdir()) == []
 
 
-class _ByContent(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
-
-
 def test_what_cannot_be_captured_is_refused_without_a_trace_of_the_machine(tmp_path: Path) -> None:
     # Given a network whose way depends on what it sees / When it is written, then the failure says so in one line
     with pytest.raises(ExportFailed, match="GuardOnDataDependentSymNode") as caught:
-        write(candidate_of(_ByContent()), tmp_path, "model")
+        write(candidate_of(ByContent()), tmp_path, "model")
     assert not re.search(r"\w/\w|\.py|\n", caught.value.detail)
