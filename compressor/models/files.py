@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -15,7 +16,7 @@ from compressor.models import edits
 from compressor.models.architectures import build_hollow
 from compressor.models.digits import DigitLayout, from_digits, packed_codes
 from compressor.models.edits import Edit, apply_edits
-from compressor.models.sparse import SparseLayout, mask_from_bits, mask_to_bits, packed, unpacked
+from compressor.models.sparse import SparseLayout, packed, unpacked
 from compressor.models.weights import read_safetensors
 from compressor.quantization.plan import CODES, PlanDocument, QuantizationPlan, restored
 from compressor.quantization.simulate import simulated
@@ -24,7 +25,7 @@ from contract.model import Architecture, Preprocessing
 from contract.value import Value
 
 #: Raised when older readers would misread what is written.
-VERSION = 2
+VERSION = 3
 WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
 _MASK = "#mask"
 #: Rebuilt answers may differ by this part of the largest logit, since another machine may add in another order.
@@ -52,8 +53,8 @@ class Document(Value):
     classes: tuple[str, ...] | None = None
     edits_version: int = edits.VERSION
     edits: tuple[Edit, ...] = ()
-    #: By parameter: `zeros` where exactly the zero weights are pruned, `bits` where `NAME#mask` says which are kept.
-    masks: dict[str, str] = Field(default_factory=dict)
+    #: By parameter: `zeros` where exactly the zero weights are pruned, `exceptions` where not those in `NAME#mask`.
+    masks: dict[str, Literal["zeros", "exceptions"]] = Field(default_factory=dict)
     plan: PlanDocument = PlanDocument()
     #: Tensors of which only what is not zero is stored, by name.
     sparse: dict[str, SparseLayout] = Field(default_factory=dict)
@@ -69,14 +70,13 @@ def write(candidate: Candidate, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = candidate.module.state_dict()
     tied = _tied(state)
-    masks = {name: _layout(state[name], mask) for name, mask in candidate.masks.items()}
-    bits = {n + _MASK: mask_to_bits(candidate.masks[n]) for n, layout in masks.items() if layout == "bits"}
+    exceptions = _exceptions(state, candidate.masks)
     left = {n: t.detach().cpu() for n, t in state.items() if n not in tied and n not in candidate.plan.weights}
     planned = {name: tensor.cpu() for name, tensor in candidate.plan.tensors().items()}
-    codes = {name: tensor for name, tensor in planned.items() if name.endswith(CODES)}
+    codes = {name: tensor for name, tensor in planned.items() if name.endswith(CODES)} | exceptions
     stored, sparse = packed({n: t for n, t in (left | planned).items() if n not in codes})
     short, sparse_codes, digits = packed_codes(codes)
-    tensors = stored | short | bits
+    tensors = stored | short
     save_file({name: tensors[name].clone().contiguous() for name in sorted(tensors)}, folder / WEIGHTS)
     document = Document(
         architecture=candidate.architecture,
@@ -85,7 +85,7 @@ def write(candidate: Candidate, folder: Path) -> None:
         num_classes=candidate.num_classes,
         classes=candidate.classes,
         edits=candidate.edits,
-        masks=masks,
+        masks={name: "exceptions" if name + _MASK in exceptions else "zeros" for name in candidate.masks},
         plan=candidate.plan.document(),
         tied=tied,
         sparse=sparse | sparse_codes,
@@ -177,14 +177,15 @@ def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
     return tied
 
 
-def _layout(weight: Tensor, mask: Tensor) -> str:
-    return "zeros" if torch.equal(weight.cpu() != 0, mask.cpu()) else "bits"
+def _exceptions(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For each mask that zeros do not tell, 1 at the weights that they do not: most often kept ones coded as zero."""
+    found = {name + _MASK: (state[name].cpu() != 0) ^ mask.cpu() for name, mask in masks.items()}
+    return {name: wrong.to(torch.uint8) for name, wrong in found.items() if wrong.any()}
 
 
 def _mask(weight: Tensor, tensors: Mapping[str, Tensor], name: str, layout: str) -> Tensor:
-    if layout == "zeros":
-        return weight != 0
-    return mask_from_bits(tensors[name + _MASK], weight.numel()).view(weight.shape)
+    there = weight != 0
+    return there if layout == "zeros" else there ^ tensors[name + _MASK].bool().view(weight.shape)
 
 
 def _probed(module: nn.Module, input_shape: tuple[int, int, int], *, seed: int) -> tuple[float, ...]:

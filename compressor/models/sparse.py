@@ -45,7 +45,7 @@ def _packed(tensor: Tensor) -> tuple[Tensor, Tensor, SparseLayout] | None:
     """Values, places and layout, where they take less room than the tensor."""
     flat = tensor.contiguous().flatten()
     there = flat != 0
-    bits = mask_to_bits(there)
+    bits = to_bits(there.cpu().to(torch.uint8), 1)
     small = deflated(bits)
     shorter = small.numel() < bits.numel()
     values, places = flat[there], small if shorter else bits
@@ -67,7 +67,7 @@ def _unpacked(name: str, tensors: Mapping[str, Tensor], layout: SparseLayout) ->
         raise InvalidModel(f"What the sparse tensor {name} is made of is not in the file.")
     size = torch.Size(layout.shape).numel()
     bits = places if layout.places == "bits" else _inflated(name, places, (size + 7) // 8)
-    there = mask_from_bits(bits, size)
+    there = from_bits(bits, size, 1).bool()
     if there.numel() != size or int(there.sum()) != values.numel():
         raise InvalidModel(f"The sparse tensor {name} has other places than values.")
     dense = torch.zeros(size, dtype=values.dtype)
@@ -84,13 +84,3 @@ def _inflated(name: str, places: Tensor, size: int) -> Tensor:
     if content is None:
         raise InvalidModel(f"The sparse tensor {name} has other places than values.")
     return content
-
-
-def mask_to_bits(mask: Tensor) -> Tensor:
-    """Eight entries to a byte, the first in the lowest bit."""
-    return to_bits(mask.cpu().flatten().to(torch.uint8), 1)
-
-
-def mask_from_bits(content: Tensor, count: int) -> Tensor:
-    """The first `count` entries, of shape (count,)."""
-    return from_bits(content, count, 1).bool()

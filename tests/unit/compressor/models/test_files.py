@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.methods import prune_channels, prune_weights
+from compressor.methods import prune_channels, prune_weights, quantize_weights
 from compressor.models.edits import Narrow, Remove, Set, apply_edits, edits_between
 from compressor.models.files import load_model, read, write
 from contract.failures import InvalidModel
+from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneChannels, PruneWeights
 from tests.unit.compressor.networks import named
 
@@ -42,7 +44,7 @@ def test_what_is_written_rebuilds_bit_for_bit(tmp_path: Path, name: str) -> None
     assert torch.equal(answers(load_model(tmp_path)), answers(candidate.module))
 
 
-def test_a_mask_that_zeros_do_not_tell_is_kept_in_bits(tmp_path: Path) -> None:
+def test_a_mask_that_zeros_do_not_tell_is_kept(tmp_path: Path) -> None:
     # Given a kept weight that happens to be zero
     candidate = prune_weights.apply(named("squeezenet1_1"), PruneWeights(include=("features.0",)), Context())
     mask = candidate.masks["features.0.weight"]
@@ -51,6 +53,24 @@ def test_a_mask_that_zeros_do_not_tell_is_kept_in_bits(tmp_path: Path) -> None:
     # When it is written and read / Then it is still kept
     write(candidate, tmp_path)
     assert torch.equal(read(tmp_path).masks["features.0.weight"], mask)
+
+
+def test_kept_weights_whose_codes_mean_zero_cost_little(tmp_path: Path) -> None:
+    # Given a layer of which 95 % are pruned, and whose smallest kept weight is nearest to the code of zero
+    candidate = prune_weights.apply(
+        named("resnet18"), PruneWeights(include=("layer4.0.conv1",), amount=0.95), Context()
+    )
+    weight, mask = candidate.module.get_parameter("layer4.0.conv1.weight"), candidate.masks["layer4.0.conv1.weight"]
+    weight.data[tuple(mask.nonzero()[0].tolist())] = 1e-9
+    params = QuantizeWeights(bits=4, all_layers=True, include=("layer4.0.conv1",))
+    coded = quantize_weights.apply(candidate, params, Context())
+    # When it is written and read
+    write(coded, tmp_path)
+    # Then the mask is as it was, and takes less than a hundredth of a bit for each weight
+    assert torch.equal(read(tmp_path).masks["layer4.0.conv1.weight"], mask)
+    stored = load_file(tmp_path / "model.safetensors")
+    parts = [tensor.nbytes for name, tensor in stored.items() if name.startswith("layer4.0.conv1.weight#mask")]
+    assert 0 < sum(parts) * 8 < 0.01 * weight.numel()
 
 
 def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -97,6 +117,7 @@ def edit_document(**changes: object) -> Callable[[Path], None]:
         edit_document(edits=[{"op": "narrow", "module": "features.0", "shapes": {"weight": [1, 1]}}]),
         edit_document(edits=[{"op": "set", "module": "features.0", "attribute": "forward", "value": 1}]),
         edit_document(masks={"features.0.weight": "bits"}),
+        edit_document(masks={"features.0.weight": "exceptions"}),
         edit_document(architecture={"library": "torchvision", "name": "squeezenet1_0", "options": {"num_classes": 10}}),
         lambda folder: (folder / "model.json").write_text("{"),
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x00"),

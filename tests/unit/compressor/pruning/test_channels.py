@@ -137,6 +137,8 @@ def test_what_cannot_be_followed_is_refused_with_the_reason() -> None:
         narrowed(module)
 
 
+# It may come while the collector calls back (hypothesis listens there), which swallows it with a warning.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_network_that_takes_too_long_is_refused() -> None:
     # Given: next to no time
     pruning = Pruning(params=PruneChannels(), example=EXAMPLE, target=HALF)
