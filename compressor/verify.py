@@ -18,7 +18,6 @@ from compressor.measure.latency import Timing, time_side_by_side
 from compressor.measure.probe import Probe
 from compressor.measure.state import State
 from compressor.models import files
-from compressor.quantization.plan import PlanDocument
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch, ExportFailed
 from contract.report import Verification
@@ -101,11 +100,11 @@ def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
     file does not compute them, or does not compute in integers what it should.
     """
     with ExitStack() as open_witnesses:
-        baseline, baseline_figures = open_witnesses.enter_context(bench.witness(bench.baseline(delivery.output.format)))
         file, figures = open_witnesses.enter_context(bench.witness(delivery))
         fraction = _check_integers(delivery)
         logits = torch.cat([file.answer(x) for x in bench.probe.batches()])
         check_answers(delivery, reference, logits, unquantized=_unquantized(delivery, bench.probe))
+        baseline, baseline_figures = open_witnesses.enter_context(bench.witness(bench.baseline(delivery.output.format)))
         _check_baseline(baseline, bench)
         third = bench.onnx_or_none if delivery.output.format is not OutputFormat.ONNX else None
         others = [open_witnesses.enter_context(bench.witness(third))[0]] if third else []
@@ -148,16 +147,13 @@ def _check_integers(delivery: Delivery) -> float | None:
     plan, name = delivery.candidate.plan, delivery.main.name
     if plan.empty:
         return None
-    if delivery.output.format is OutputFormat.SAFETENSORS and _stored_plan(delivery) != plan.document():
+    stored = delivery.output.format is OutputFormat.SAFETENSORS
+    if stored and files.read_plan(delivery.main.parent).document() != plan.document():
         raise ArtifactMismatch(f"{name} does not hold the numbers that it is said to hold.")
     fraction = runtime_of(delivery.main).int8_macs_fraction(delivery.main)
     if plan.rounds_activations and fraction == 0:
         raise ArtifactMismatch(f"{name} is said to compute in integers, and computes none of its MACs so.")
     return fraction
-
-
-def _stored_plan(delivery: Delivery) -> PlanDocument:
-    return files.read(delivery.main.parent).plan.document()
 
 
 def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:

@@ -28,6 +28,7 @@ from contract.value import Value
 VERSION = 3
 WEIGHTS, DOCUMENT = "model.safetensors", "model.json"
 _MASK = "#mask"
+_LACKING = f"{WEIGHTS} lacks what {DOCUMENT} speaks of."
 #: Rebuilt answers may differ by this part of the largest logit, since another machine may add in another order.
 _TOLERANCE = 1e-3
 
@@ -102,14 +103,12 @@ def read(folder: Path) -> Candidate:
     the one that was written.
     """
     document = _read_document(folder / DOCUMENT)
+    tensors, plan = _read_tensors(folder, document)
     try:
-        stored = from_digits(read_safetensors(folder / WEIGHTS), document.digits)
-        tensors = unpacked(stored, document.sparse)
-        plan = restored(document.plan, tensors)
         state = _state(document, tensors, plan)
         masks = {name: _mask(state[name], tensors, name, layout) for name, layout in document.masks.items()}
     except (KeyError, IndexError, RuntimeError) as error:
-        raise InvalidModel(f"{WEIGHTS} lacks what {DOCUMENT} speaks of.") from error
+        raise InvalidModel(_LACKING) from error
     candidate = Candidate(
         module=_rebuilt(document, state).eval(),
         architecture=document.architecture,
@@ -130,6 +129,20 @@ def load_model(folder: Path | str) -> nn.Module:
     It computes what was delivered: where the job quantized, the integers are simulated. Raises `InvalidModel`.
     """
     return simulated(read(Path(folder)))
+
+
+def read_plan(folder: Path) -> QuantizationPlan:
+    """The plan of the candidate in `folder`, and nothing of its network; raises `InvalidModel`."""
+    return _read_tensors(folder, _read_document(folder / DOCUMENT))[1]
+
+
+def _read_tensors(folder: Path, document: Document) -> tuple[dict[str, Tensor], QuantizationPlan]:
+    """Every tensor dense, by name, and the plan that they belong to."""
+    try:
+        tensors = unpacked(from_digits(read_safetensors(folder / WEIGHTS), document.digits), document.sparse)
+        return tensors, restored(document.plan, tensors)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise InvalidModel(_LACKING) from error
 
 
 def _read_document(path: Path) -> Document:

@@ -10,7 +10,7 @@ from contract.settings import Settings
 from modelpress.client import Client
 from modelpress.up import Stack
 from tests.acceptance.conftest import digits_zip
-from tests.acceptance.models import INPUT, architecture
+from tests.acceptance.models import INPUT
 from tests.deadline import until
 from tests.stacks import alive, running
 
@@ -51,7 +51,7 @@ def training(train: str, epochs: int) -> dict[str, object]:
     """A job whose time goes into training."""
     return {
         "model": {
-            "architecture": architecture("resnet18", num_classes=10),
+            "architecture": {"library": "timm", "name": "test_resnet", "options": {"num_classes": 10}},
             "weights": "none",
             "preprocessing": INPUT,
         },
@@ -73,7 +73,7 @@ def training_has_begun(client: Client, job: Job) -> bool:
 
 def test_a_job_can_be_canceled_in_the_midst(stack: Stack, client: Client, train: str) -> None:
     # Given a job that trains
-    job = client.submit(training(train, epochs=500))
+    job = client.submit(training(train, epochs=10_000))
     until(lambda: training_has_begun(client, job))
     runners = running(stack, "worker.runner")
     assert runners
@@ -88,7 +88,7 @@ def test_a_job_can_be_canceled_in_the_midst(stack: Stack, client: Client, train:
 
 def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(stack: Stack, client: Client, train: str) -> None:
     # Given a job that trains
-    job = client.submit(training(train, epochs=3))
+    job = client.submit(training(train, epochs=40))
     until(lambda: training_has_begun(client, job))
     # When everything that runs it is killed
     kill(stack, "-m worker")

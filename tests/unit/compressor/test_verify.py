@@ -153,38 +153,37 @@ def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     assert found.top1_agreement >= 0.98
 
 
-def put_in_place(delivery: Delivery, candidate: Candidate) -> None:
-    writer(delivery.output.format)(candidate, delivery.main.parent, "model")
+def passed_off(truth: Candidate, output: Output, folder: Path, *, said: Candidate) -> Delivery:
+    """Files of one network, said to be another's."""
+    return Delivery(output, said, writer(output.format)(truth, folder, "model"))
 
 
-def with_swapped_weights(delivery: Delivery, job: Job) -> None:
-    put_in_place(delivery, stranger())
+def strange_weights(job: Job) -> Candidate:
+    return stranger()
 
 
-def with_swapped_integers(delivery: Delivery, job: Job) -> None:
-    context = Context(calibration=images(64, seed=2))
-    put_in_place(delivery, method("quantize_static")(stranger(), QuantizeStatic(), context))
+def strange_integers(job: Job) -> Candidate:
+    return method("quantize_static")(stranger(), QuantizeStatic(), Context(calibration=images(64, seed=2)))
 
 
-def with_floats(delivery: Delivery, job: Job) -> None:
-    put_in_place(delivery, replace(job.int8.candidate, plan=QuantizationPlan()))
+def floats(job: Job) -> Candidate:
+    return replace(job.int8.candidate, plan=QuantizationPlan())
 
 
 @pytest.mark.parametrize("output", [ONNX, OPENVINO], ids=["onnx", "openvino"])
 @pytest.mark.parametrize(
-    ("lie", "said"),
+    ("truth", "said"),
     [
-        (with_swapped_weights, "computes none of its MACs"),
-        (with_swapped_integers, "of the images where the model puts them"),
-        (with_floats, "computes none of its MACs"),
+        (strange_weights, "computes none of its MACs"),
+        (strange_integers, "of the images where the model puts them"),
+        (floats, "computes none of its MACs"),
     ],
 )
 def test_a_lying_int8_file_is_caught(
-    job: Job, tmp_path: Path, output: Output, lie: Callable[[Delivery, Job], None], said: str
+    job: Job, tmp_path: Path, output: Output, truth: Callable[[Job], Candidate], said: str
 ) -> None:
-    # Given an INT8 file, in whose place something else lies
-    delivery = deliver(job.int8.candidate, output, tmp_path)
-    lie(delivery, job)
+    # Given a file said to be INT8, in which something else lies
+    delivery = passed_off(truth(job), output, tmp_path, said=job.int8.candidate)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match=said):
         prove(delivery, job.int8.logits, job.bench)
@@ -193,8 +192,7 @@ def test_a_lying_int8_file_is_caught(
 @pytest.mark.parametrize("output", EACH_FORMAT)
 def test_swapped_float32_weights_are_caught(job: Job, tmp_path: Path, output: Output) -> None:
     # Given a float32 file that holds another network's weights
-    delivery = deliver(job.bench.original.candidate, output, tmp_path)
-    with_swapped_weights(delivery, job)
+    delivery = passed_off(stranger(), output, tmp_path, said=job.bench.original.candidate)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match="answers differently"):
         prove(delivery, job.bench.original.logits, job.bench)
@@ -215,8 +213,7 @@ def test_other_weights_beside_a_true_graph_are_caught(job: Job, tmp_path: Path, 
 
 def test_a_swapped_safetensors_folder_is_caught(job: Job, tmp_path: Path) -> None:
     # Given a folder with another network's weights and a description that is true of them
-    delivery = deliver(job.bench.original.candidate, SAFETENSORS, tmp_path)
-    files.write(stranger(), tmp_path)
+    delivery = passed_off(stranger(), SAFETENSORS, tmp_path, said=job.bench.original.candidate)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match="answers differently"):
         prove(delivery, job.bench.original.logits, job.bench)
@@ -224,8 +221,7 @@ def test_a_swapped_safetensors_folder_is_caught(job: Job, tmp_path: Path) -> Non
 
 def test_a_safetensors_folder_without_its_integers_is_caught(job: Job, tmp_path: Path) -> None:
     # Given a folder said to hold integers, that holds the same numbers as floats
-    delivery = deliver(job.int8.candidate, SAFETENSORS, tmp_path)
-    files.write(replace(job.int8.candidate, plan=QuantizationPlan()), tmp_path)
+    delivery = passed_off(floats(job), SAFETENSORS, tmp_path, said=job.int8.candidate)
     # When it is put to the test, then it does not pass
     with pytest.raises(ArtifactMismatch, match="does not hold the numbers"):
         prove(delivery, job.int8.logits, job.bench)
