@@ -1,5 +1,6 @@
 """What every folder of tests may ask for: a real database of each kind, a real Redis."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ import pytest
 
 from storage.database import Database, migrate, open_database
 from tests.servers import PostgreSQL, Redis, postgresql_package
+
+
+def pytest_configure() -> None:
+    """Collect garbage as rarely as the process does that runs jobs."""
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(tryfirst=True)
