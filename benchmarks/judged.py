@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 import torch
@@ -159,7 +160,8 @@ class Page:
         self._kept.write_text(json.dumps({name: asdict(row) for name, row in found.items()}, indent=1))
         made = f"{datetime.now(UTC).date()} ({processor()}, {instruction_set()}, {cores()} cores)"
         lines = [found[name].line() for name in self.rows if name in found]
-        self.path.write_text(self.head.format(made=made) + TITLE + "\n".join(lines) + "\n")
+        told = ["", *spreads] if (spreads := _spreads(found)) else []
+        self.path.write_text(self.head.format(made=made) + TITLE + "\n".join([*lines, *told]) + "\n")
 
     def main(self, about: str | None) -> None:
         """Do the rows that are named on the command line, or else all that have not been done."""
@@ -175,6 +177,23 @@ class Page:
             self.keep(found)
             print("\r" + found[name].line())
         print(f"Written to {self.path}")
+
+
+def _spreads(found: Mapping[str, Found]) -> list[str]:
+    """A line for each row that was done with several seeds, told by numbers behind colons, on how they differ."""
+    seeds: dict[str, list[Found]] = {}
+    for name, row in found.items():
+        seeds.setdefault(name.partition(":")[0], []).append(row)
+    return [_spread(name, rows) for name, rows in seeds.items() if len(rows) > 1]
+
+
+def _spread(name: str, rows: Sequence[Found]) -> str:
+    differences = [100 * row.difference for row in rows]
+    return (
+        f"- {name}, {len(rows)} seeds: {mean(100 * row.accuracy for row in rows):.2f} %, to "
+        f"{rows[0].reference} {mean(differences):+.2f} ({min(differences):+.2f} to {max(differences):+.2f}, standard "
+        f"deviation {stdev(differences):.2f})"
+    )
 
 
 def _logits(made: Candidate | Path) -> Tensor:
