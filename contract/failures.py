@@ -449,7 +449,7 @@ class SingleClass(JobFailure):
 
 
 class ClassesMismatch(JobFailure):
-    """The classes of the dataset are not those of the model."""
+    """The classes that are told here and there do not agree: by the model, the data or the job."""
 
     code = "classes_mismatch"
 
