@@ -19,8 +19,8 @@ _NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str]] = {
         "OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of",
     ),
     OutputFormat.TORCH_EXPORT: (
-        (QuantizeDynamic, QuantizeStatic, QuantizeAware),
-        "Torch's own operators have no integer kernel for layers that quantize their input, as those of",
+        (QuantizeStatic, QuantizeAware),
+        "Torch's own operators have no integer kernel for activations of a fixed range, as those of",
     ),
     OutputFormat.EXECUTORCH: (
         (QuantizeWeights, Cast),

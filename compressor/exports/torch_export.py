@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -11,8 +12,8 @@ from compressor.candidate import Candidate
 from compressor.exports import float16
 from compressor.exports.description import description
 from compressor.exports.exporting import cause, quiet, strip
-from compressor.quantization.graph import drop_unread, exported
-from compressor.quantization.operators import decoded, dequantized, widened
+from compressor.quantization.graph import constant, drop_unread, exported, tensor
+from compressor.quantization.operators import coded_as_it_comes, decoded, dequantized, widened
 from compressor.quantization.simulate import deployed
 from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
@@ -32,9 +33,10 @@ def write(
     """Write the candidate as `.pt2`; raises ExportFailed.
 
     The program takes (batch, C, H, W) and gives (batch, classes). Preprocessing and class names are extra files. Codes
-    of weights take a byte each, and are widened whenever the program runs. The same candidate gives the same bytes.
+    of weights take a byte each: those of layers that quantize their input as it comes are multiplied as integers, the
+    others are widened whenever the program runs. The same candidate gives the same bytes.
     """
-    _refuse_integers(candidate)
+    _refuse_fixed_ranges(candidate)
     program = _program(candidate, precision)
     strip(program)
     content = io.BytesIO()
@@ -45,13 +47,13 @@ def write(
     return {path.name: path}
 
 
-def _refuse_integers(candidate: Candidate) -> None:
-    if candidate.plan.rounds_activations:
-        layers = sorted(name.rpartition(".")[0] for name in candidate.plan.static | candidate.plan.dynamic)
+def _refuse_fixed_ranges(candidate: Candidate) -> None:
+    if candidate.plan.activations:
+        layers = sorted(name.rpartition(".")[0] for name in candidate.plan.static)
         named = ", ".join(layers[:4]) + (" and others" if len(layers) > 4 else "")
         raise ExportFailed(
-            f"Torch's own operators have no integer kernel for layers that quantize their input: {named}. "
-            "A torch_export file holds floats, halves and codes of weights."
+            f"Torch's own operators have no integer kernel for activations of a fixed range, as at {named}. "
+            "A torch_export file holds floats, halves, codes of weights, and layers that quantize what they are given."
         )
 
 
@@ -61,6 +63,7 @@ def _program(candidate: Candidate, precision: OutputPrecision) -> ExportedProgra
             return float16.computing(candidate.module, candidate.input_shape)
         module = deployed(candidate)
         if isinstance(module, GraphModule):
+            _multiply_integers(module)
             drop_unread(module)
         program = exported(module, candidate.input_shape)
         with quiet():
@@ -70,3 +73,28 @@ def _program(candidate: Candidate, precision: OutputPrecision) -> ExportedProgra
     # Torch lets through whatever an operator raises for the shapes that it is tried with.
     except Exception as error:
         raise ExportFailed(f"The network cannot be written for torch.export: {cause(error)}") from error
+
+
+def _multiply_integers(module: GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.target is ours.dynamic_linear.default:
+            x, codes, *rest = node.args
+            weight = tensor(module, codes)
+            assert weight is not None
+            sums = constant(module, f"{codes.target}_sums", weight.sum(0, dtype=torch.float32), before=node)
+            node.target, node.args = _product, (x, codes, sums, *rest)
+    module.recompile()
+
+
+def _product(x: Tensor, codes: Tensor, sums: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """What `modelpress::dynamic_linear` computes, by torch's own kernel for int8.
+
+    `sums` float32 (out) are those of the columns of `codes` (in, out): that kernel takes signed codes on both sides, so
+    those of `x` go from -128, and what their shift and their zero point add to each sum is subtracted again.
+    """
+    steps, scale, zero_point = coded_as_it_comes(x)
+    products = torch._int_mm((steps - 128).to(torch.int8).flatten(0, -2), codes)
+    by_column = weight_scale * scale
+    shift = (128 - zero_point) * sums * by_column
+    y = torch.addcmul(shift if bias is None else shift + bias, products.to(torch.float32), by_column)
+    return y.reshape(*x.shape[:-1], -1)

@@ -99,12 +99,17 @@ def dynamic_linear(x: Tensor, codes: Tensor, weight_scale: Tensor, bias: Tensor 
     `codes` is int8 (in, out), `weight_scale` and `bias` float32 (out). The range is that of ONNX's
     DynamicQuantizeLinear: uint8, with zero in it.
     """
+    steps, scale, zero_point = coded_as_it_comes(x)
+    return _scaled(torch.matmul(steps - zero_point, codes.to(torch.float32)), weight_scale * scale, bias)
+
+
+def coded_as_it_comes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The codes of `x`, from 0 to 255, over its own range; of that the scale, and the code of zero; all float32."""
     low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
     scale = (high - low) / _TOP
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero_point = torch.round(-low / scale).clamp(0, _TOP)
-    whole = (torch.round(x / scale) + zero_point).clamp(0, _TOP) - zero_point
-    return _scaled(torch.matmul(whole, codes.to(torch.float32)), weight_scale * scale, bias)
+    return (torch.round(x / scale) + zero_point).clamp(0, _TOP), scale, zero_point
 
 
 @custom_op("modelpress::add", mutates_args=())

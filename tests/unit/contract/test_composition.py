@@ -116,7 +116,7 @@ def test_what_is_cast_is_not_trained_any_more() -> None:
         ("quantize_static", "openvino", True),
         ("quantize_dynamic", "openvino", False),
         ("quantize_static", "torch_export", False),
-        ("quantize_dynamic", "torch_export", False),
+        ("quantize_dynamic", "torch_export", True),
         ("quantize_weights", "torch_export", True),
         ("cast", "torch_export", True),
         ("quantize_static", "executorch", True),

@@ -22,11 +22,13 @@ from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply as quantize_static
 from compressor.methods.quantize_weights import apply as quantize_weights
 from compressor.models.architectures import build
+from compressor.quantization.simulate import simulated
 from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
 from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
+from contract.model import Architecture
 from tests.unit.compressor.networks import (
     ByContent,
     Recurrent,
@@ -57,6 +59,16 @@ def both() -> Candidate:
     return cast(coded(residual(), include=("project",)), Cast(to="bfloat16"), Context())
 
 
+def transformer() -> Candidate:
+    options = {"num_classes": 4, "img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    architecture = Architecture(library="timm", name="vit_tiny_patch16_224", options=options)
+    return candidate_of(build(architecture, seed=0), size=32)
+
+
+def dynamic(candidate: Candidate) -> Candidate:
+    return quantize_dynamic(candidate, QuantizeDynamic(), Context())
+
+
 FORMS: dict[str, Callable[[], Candidate]] = {
     "float32": residual,
     "gates": gated,
@@ -66,6 +78,8 @@ FORMS: dict[str, Callable[[], Candidate]] = {
     "codebook": lambda: coded(gated(), bits=3, scheme="codebook"),
     "recurrent codes": lambda: coded(recurrent(), bits=4),
     "codes and halves": both,
+    "dynamic": lambda: dynamic(residual()),
+    "dynamic and recurrent": lambda: dynamic(recurrent()),
 }
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
@@ -79,7 +93,7 @@ def test_a_program_answers_as_the_network(tmp_path: Path, form: Callable[[], Can
     # Given a network, in training mode as a training step may leave it
     candidate = form()
     x = inputs_for(candidate, 5)
-    wanted = [answers(candidate.module.eval(), batch) for batch in (x, x[:1])]
+    wanted = [answers(simulated(candidate).eval(), batch) for batch in (x, x[:1])]
     candidate.module.train()
     # When it is written
     path = written(candidate, tmp_path)
@@ -88,12 +102,26 @@ def test_a_program_answers_as_the_network(tmp_path: Path, form: Callable[[], Can
     run = open_file(path, 1)
     for batch, expected in zip((x, x[:1]), wanted, strict=True):
         assert torch.allclose(torch.from_numpy(run(batch.numpy())), expected, atol=1e-5)
-    assert int8_macs_fraction(path) is None
+    # And what quantizes its input as it comes is multiplied in integers, and nothing else
+    assert (int8_macs_fraction(path) > 0) == bool(candidate.plan.dynamic)
 
 
-def test_a_process_that_has_torch_alone_runs_it(tmp_path: Path) -> None:
-    # Given a network with codes and halves / When a process that finds none of our code loads it
-    path = written(both(), tmp_path)
+def test_nearly_all_of_a_transformer_is_multiplied_in_integers(tmp_path: Path) -> None:
+    # Given a vision transformer whose layers quantize their input as it comes
+    candidate = dynamic(transformer())
+    # When it is written
+    path = written(candidate, tmp_path)
+    # Then all but the products of attention itself and the first layer are in integers, and answers are as planned
+    assert int8_macs_fraction(path) > 0.8
+    x = inputs_for(candidate, 3)
+    found = torch.from_numpy(open_file(path, 1)(x.numpy()))
+    assert torch.allclose(found, answers(simulated(candidate), x), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", [both, lambda: dynamic(residual())], ids=["codes and halves", "dynamic"])
+def test_a_process_that_has_torch_alone_runs_it(tmp_path: Path, form: Callable[[], Candidate]) -> None:
+    # Given a network with codes / When a process that finds none of our code loads it
+    path = written(form(), tmp_path)
     code = "import sys, torch; print(torch.export.load(sys.argv[1]).module()(torch.ones(3, 3, 8, 8)).shape)"
     done = subprocess.run([sys.executable, "-I", "-c", code, path], check=True, capture_output=True, text=True)
     # Then it answers
@@ -156,19 +184,12 @@ def test_the_file_says_what_it_takes_and_gives(tmp_path: Path) -> None:
     assert said["modelpress.format_version"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("quantized", "layers"),
-    [
-        (lambda: quantize_static(residual(), QuantizeStatic(), with_images(residual())), "depthwise.0, head"),
-        (lambda: quantize_dynamic(residual(), QuantizeDynamic(), Context()), "head"),
-    ],
-)
-def test_integers_between_layers_are_refused_by_name(
-    tmp_path: Path, quantized: Callable[[], Candidate], layers: str
-) -> None:
-    # Given a network whose activations have codes / When it is written, then the failure names the layers
-    with pytest.raises(ExportFailed, match=f"quantize their input: {layers}"):
-        write(quantized(), tmp_path, "model")
+def test_activations_of_a_fixed_range_are_refused_by_name(tmp_path: Path) -> None:
+    # Given a network whose activations have codes
+    quantized = quantize_static(residual(), QuantizeStatic(), with_images(residual()))
+    # When it is written, then the failure names the layers
+    with pytest.raises(ExportFailed, match=r"fixed range, as at depthwise\.0, head"):
+        write(quantized, tmp_path, "model")
     assert list(tmp_path.iterdir()) == []
 
 
