@@ -14,8 +14,11 @@ from tests.servers import PostgreSQL, Redis, postgresql_package
 
 
 def pytest_configure() -> None:
-    """Collect garbage as rarely as the process does that runs jobs."""
-    gc.set_threshold(50_000, 20, 50)
+    """Collect garbage rarely: small networks are traced here by the thousand, whose graphs are objects by the million.
+
+    A worker's runner does not, for one large network that is garbage is more memory than it may have.
+    """
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.hookimpl(tryfirst=True)

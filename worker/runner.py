@@ -6,7 +6,6 @@ is the job's log.
 """
 
 import errno
-import gc
 import importlib
 import os
 import signal
@@ -110,11 +109,7 @@ def main(arguments: list[str]) -> None:
 
 def _load() -> None:
     """Import what every job needs, ahead of the job."""
-    # Tracing a network makes hundreds of thousands of objects that stay. To look for garbage among them after each 700
-    # more, as Python does by default, takes an eighth of a small job's time.
-    gc.set_threshold(50_000, 20, 50)
     importlib.import_module("compressor.compress")
-    gc.freeze()
 
 
 def _orders() -> Iterator[ToRunner]:
