@@ -18,7 +18,7 @@ def pytest_configure() -> None:
 
     A worker's runner does not, for one large network that is garbage is more memory than it may have.
     """
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(tryfirst=True)
