@@ -12,6 +12,13 @@ from compressor.data.images import Images
 from compressor.models.architectures import build
 from contract.model import Architecture, Preprocessing
 
+#: A vision transformer as small as they can be.
+TINY_TRANSFORMER = Architecture(
+    library="timm",
+    name="vit_tiny_patch16_224",
+    options={"num_classes": 4, "img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+)
+
 
 class Residual(nn.Module):
     """Every kind of layer that convolutional networks chain: 3x3, depthwise, 1x1, a sum, a concatenation, pools."""

@@ -67,8 +67,11 @@ def applied(name: str) -> tuple[Candidate, dict[str, Json]]:
     return method(name)(original, params_of(name), context_of(original, notes)), notes
 
 
-#: The same, done once for all tests that only look.
-applied_once = cache(applied)
+@cache
+def applied_once(name: str) -> tuple[Candidate, dict[str, Json]]:
+    """The same, done once for all tests that only look, with torch's own generator in a state that is known."""
+    torch.manual_seed(1)
+    return applied(name)
 
 
 def tensors_of(candidate: Candidate) -> dict[str, Tensor]:
@@ -103,7 +106,7 @@ def test_the_defaults_are_valid_and_every_field_is_described(name: str) -> None:
 
 @every_method
 def test_the_same_seed_gives_the_same_weights(name: str) -> None:
-    # Given the same network twice, with torch's own generator in whatever states
+    # Given the same network twice, with torch's own generator in different states
     first = tensors_of(applied_once(name)[0])
     torch.manual_seed(2)
     second = tensors_of(applied(name)[0])

@@ -28,8 +28,8 @@ from contract.failures import ExportFailed
 from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
-from contract.model import Architecture
 from tests.unit.compressor.networks import (
+    TINY_TRANSFORMER,
     ByContent,
     Recurrent,
     answers,
@@ -60,9 +60,7 @@ def both() -> Candidate:
 
 
 def transformer() -> Candidate:
-    options = {"num_classes": 4, "img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    architecture = Architecture(library="timm", name="vit_tiny_patch16_224", options=options)
-    return candidate_of(build(architecture, seed=0), size=32)
+    return candidate_of(build(TINY_TRANSFORMER, seed=0), size=32)
 
 
 def dynamic(candidate: Candidate) -> Candidate:

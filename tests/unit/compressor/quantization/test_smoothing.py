@@ -16,18 +16,9 @@ from compressor.quantization.simulate import simulated
 from compressor.quantization.smoothing import groups, smooth
 from compressor.training.objectives import kl_divergence
 from contract.methods.quantize import QuantizeStatic
-from contract.model import Architecture
-from tests.unit.compressor.networks import answers, candidate_of, images_for, inputs_for
+from tests.unit.compressor.networks import TINY_TRANSFORMER, answers, candidate_of, images_for, inputs_for
 
 _FACTOR = 50.0
-
-
-#: A vision transformer as small as they can be.
-_TINY = Architecture(
-    library="timm",
-    name="vit_tiny_patch16_224",
-    options={"num_classes": 4, "img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
-)
 
 
 def of_torchvision() -> nn.Module:
@@ -40,7 +31,7 @@ def transformer(kind: str) -> Candidate:
     """A small vision transformer that has an opinion."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = build(_TINY) if kind == "timm" else of_torchvision()
+        module = build(TINY_TRANSFORMER) if kind == "timm" else of_torchvision()
         nn.init.normal_(module.head.weight if kind == "timm" else module.heads.head.weight)
         for part in module.modules():
             if isinstance(part, nn.LayerNorm):
