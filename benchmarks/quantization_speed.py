@@ -1,13 +1,18 @@
 """How much faster INT8 is than float32 in the same runtime and in the fastest, and what it costs to make it.
 
 All files of a network are timed in one run, each in a process of its own, in alternating blocks.
+
+`python -m benchmarks.quantization_speed ours|onnxruntime` quantizes once and prints its seconds.
 """
 
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
@@ -27,7 +32,7 @@ from contract.methods.quantize import QuantizeStatic
 
 #: How many times as fast as float32 in ONNX Runtime the fastest artifact shall be; none: to be known.
 AIMS = {"resnet18": 3.3, "mobilenet_v2": 2.2, "resnet50": 3.0, "mobilenet_v3_small": None, "efficientnet_b0": None}
-TIME_AIM = 1.15
+TIME_AIM, TURNS = 1.15, 5
 THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
 GROUP = "7 quantization"
 
@@ -81,9 +86,36 @@ def _all(found: dict[str, float]) -> str:
     return ", ".join(f"{which} {milliseconds:.2f}" for which, milliseconds in found.items())
 
 
+# --- Time, in a process of its own as a job has it
+
+
+def _ours(made: Candidate, data: Images, folder: Path) -> None:
+    writer("onnx")(quantize_static.apply(made, QuantizeStatic(), Context(calibration=data)), folder, "ours")
+
+
+_WAYS: dict[str, Callable[[Candidate, Images, Path], object]] = {"ours": _ours, "onnxruntime": by_onnxruntime}
+
+
+def do(way: str) -> None:
+    """Quantize once, from the float network to the file, and say what it took."""
+    torch.set_num_threads(THREADS)
+    made = untrained("resnet18", SIDE)
+    data = images(made)
+    with TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        _WAYS[way](made, data, Path(folder))
+        sys.stdout.write(f"{time.perf_counter() - began}\n")
+
+
+def _done(way: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.quantization_speed", way]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
 def _time() -> Row:
-    """The whole step, from the float network to the file, beside ONNX Runtime's script on the same images."""
-    ours, theirs = (min(turn[i] for turn in (_turn(), _turn())) for i in (0, 1))
+    """The whole step beside ONNX Runtime's script on the same images."""
+    turns = [(_done("ours"), _done("onnxruntime")) for _ in range(TURNS)]
+    ours, theirs = (median(turn[i] for turn in turns) for i in (0, 1))
     return Row(
         group=GROUP,
         what=f"quantize_static of resnet18 at {SIDE} pixels on {CALIBRATION_IMAGES} images, with the ONNX file written",
@@ -94,19 +126,6 @@ def _time() -> Row:
     )
 
 
-def _turn() -> tuple[float, float]:
-    made = untrained("resnet18", SIDE)
-    data = images(made)
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        began = time.perf_counter()
-        by_onnxruntime(made, data, folder)
-        theirs = time.perf_counter() - began
-        began = time.perf_counter()
-        writer("onnx")(quantize_static.apply(made, QuantizeStatic(), Context(calibration=data)), folder, "ours")
-        return time.perf_counter() - began, theirs
-
-
 def measure() -> list[Row]:
     """All of it."""
     torch.set_num_threads(THREADS)
@@ -115,3 +134,7 @@ def measure() -> list[Row]:
 
 def _rows() -> Iterator[Row]:
     return (_speed(name) for name in AIMS)
+
+
+if __name__ == "__main__":
+    do(sys.argv[1])

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from compressor.quantization.operators import clip, quantize
-from compressor.quantization.plan import ActivationCode
+from compressor.quantization.plan import TOP, ActivationCode
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,9 @@ class Lockstep(Interpreter):
         if n in self._codes:
             code = self._codes[n]
             coded = quantize(made.coded, code.scale, code.zero_point)
-            made = Pair(made.exact, clip(coded, code.scale, code.zero_point, code.top))
+            # Eight bits saturate by themselves.
+            full = code.top == TOP
+            made = Pair(made.exact, coded if full else clip(coded, code.scale, code.zero_point, code.top))
         if n in self._sees:
             self._sees[n](made)
         return made
