@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compressor.candidate import Candidate
-from compressor.exports import onnx
+from compressor.exports import onnx, openvino_swish
 from compressor.exports.onnx_zip import graph_file
 from compressor.exports.openvino_runtime import openvino
 from contract.artifact import OutputPrecision
@@ -32,6 +32,7 @@ def write(
         with graph_file(exported) as source:
             model = _read(source)
             _hold_sizes(model)
+            openvino_swish.join(model)
             _name(model, candidate)
             # Unlike `save_model` this keeps float32 as it is, and tells of no build.
             openvino().serialize(model, graph, weights)
