@@ -28,7 +28,7 @@ from compressor.methods import prune_channels, prune_weights, quantize_static
 from compressor.models.files import read, write
 from compressor.models.source import ModelSource, read_candidate
 from compressor.quantization.simulate import simulated
-from compressor.verify import check_answers
+from compressor.verify import Expected, check_answers
 from contract.architecture import ArchitectureCard, architectures
 from contract.artifact import OutputFormat
 from contract.failures import ArtifactMismatch, Failure
@@ -155,11 +155,11 @@ class Trial:
             raise ArtifactMismatch("The network that its files rebuild answers otherwise.")
 
     def _delivered(self, candidate: Candidate) -> Mapping[str, float]:
-        expected = self._answers(candidate)
+        expected = Expected(answers=self._answers(candidate), unrounded=lambda: self._float(candidate), noise=True)
         delivery = deliver(candidate, Output(format=OutputFormat.ONNX), self._folder)
         with clean_process(delivery.files, scratch=self._folder, threads=torch.get_num_threads()) as process:
             found = torch.cat([process.answer(batch.x) for batch in self.images.batches(8)])
-        check_answers(delivery, expected, found, unquantized=None if candidate.plan.empty else self._float(candidate))
+        check_answers(delivery, expected, found)
         figures = {"size_bytes": float(delivery.main.stat().st_size)}
         if not candidate.plan.empty:
             figures["int8_macs"] = int8_macs_fraction(delivery.main)

@@ -19,7 +19,7 @@ from compressor.models import files
 from compressor.models.architectures import build
 from compressor.models.source import read_candidate
 from compressor.quantization.plan import QuantizationPlan
-from compressor.verify import Bench, check_answers, prove
+from compressor.verify import Bench, Expected, check_answers, prove
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
@@ -247,8 +247,12 @@ def moved(by: float, *, images: int) -> Tensor:
     return found
 
 
+def expected(unrounded: Tensor = REFERENCE, *, noise: bool = False) -> Expected:
+    return Expected(answers=REFERENCE, unrounded=lambda: unrounded, noise=noise)
+
+
 @pytest.mark.parametrize(
-    ("found", "int8", "unquantized", "passes"),
+    ("found", "int8", "unrounded_on_noise", "passes"),
     [
         (moved(0.003, images=100), False, None, True),
         (moved(0.005, images=1), False, None, False),
@@ -266,17 +270,42 @@ def moved(by: float, *, images: int) -> Tensor:
     ],
 )
 def test_how_close_is_close_enough(
-    job: Job, tmp_path: Path, found: Tensor, int8: bool, unquantized: Tensor | None, passes: bool
+    job: Job, tmp_path: Path, found: Tensor, int8: bool, unrounded_on_noise: Tensor | None, passes: bool
 ) -> None:
     # Given a delivery, and answers at one side of a bound
     candidate = job.int8.candidate if int8 else job.bench.original.candidate
     delivery = Delivery(ONNX, candidate, {"model.onnx": tmp_path / "model.onnx"})
+    wanted = expected() if unrounded_on_noise is None else expected(unrounded_on_noise, noise=True)
     # When they are compared, then the bound holds
     if passes:
-        check_answers(delivery, REFERENCE, found, unquantized=unquantized)
+        check_answers(delivery, wanted, found)
     else:
         with pytest.raises(ArtifactMismatch, match=r"model\.onnx"):
-            check_answers(delivery, REFERENCE, found, unquantized=unquantized)
+            check_answers(delivery, wanted, found)
+
+
+@pytest.mark.parametrize(
+    ("output", "found", "passes"),
+    [
+        (OPENVINO, moved(-0.5, images=100), True),
+        (OPENVINO, moved(4.4, images=100), True),
+        (OPENVINO, moved(4.5, images=100), False),
+        (OPENVINO, torch.full((100, 2), float("nan")), False),
+        (ONNX, moved(4.4, images=100), False),
+    ],
+)
+def test_a_file_that_rounds_less_often_may_be_as_wrong_as_the_candidate_on_another_side(
+    job: Job, tmp_path: Path, output: Output, found: Tensor, passes: bool
+) -> None:
+    # Given a candidate whose roundings have moved its answers by two, and a file that may round elsewhere
+    delivery = Delivery(output, job.int8.candidate, {"model": tmp_path / "model"})
+    unrounded = moved(2.0, images=100)
+    # When they are compared, then the file may be further from the answers without roundings by half the squared error
+    if passes:
+        check_answers(delivery, expected(unrounded), found)
+    else:
+        with pytest.raises(ArtifactMismatch):
+            check_answers(delivery, expected(unrounded), found)
 
 
 @pytest.mark.parametrize(("by", "passes"), [(0.03, True), (0.05, False), (float("nan"), False)])
@@ -286,18 +315,19 @@ def test_float16_has_ten_times_the_room_of_float32(job: Job, tmp_path: Path, by:
     delivery = Delivery(output, job.bench.original.candidate, {"model.onnx": tmp_path / "model.onnx"})
     # When they are compared, then the bound holds
     if passes:
-        check_answers(delivery, REFERENCE, REFERENCE + by, unquantized=None)
+        check_answers(delivery, expected(), REFERENCE + by)
     else:
         with pytest.raises(ArtifactMismatch, match=r"0\.01 of it is allowed"):
-            check_answers(delivery, REFERENCE, REFERENCE + by, unquantized=None)
+            check_answers(delivery, expected(), REFERENCE + by)
 
 
 def test_a_tie_is_no_mismatch(job: Job, tmp_path: Path) -> None:
     # Given a network that holds two classes for equally good, and a file that rounds to the other
     delivery = Delivery(ONNX, job.int8.candidate, {"model.onnx": tmp_path / "model.onnx"})
     reference = torch.tensor([[4.0, 3.95]] * 10)
+    wanted = Expected(answers=reference, unrounded=lambda: reference, noise=False)
     # When they are compared, then none of these answers is held against the file
-    check_answers(delivery, reference, reference.flip(1), unquantized=None)
+    check_answers(delivery, wanted, reference.flip(1))
 
 
 def test_without_images_noise_serves(trained_weights: Path) -> None:
