@@ -102,6 +102,11 @@ def read(folder: Path) -> Candidate:
     Raises `InvalidModel` where the files are not what `write` writes, or the rebuilt network answers otherwise than
     the one that was written.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Candidate, nn.Module]:
+    """The candidate, and the network that computes what its plan means."""
     document = _read_document(folder / DOCUMENT)
     tensors, plan = _read_tensors(folder, document)
     try:
@@ -119,8 +124,9 @@ def read(folder: Path) -> Candidate:
         masks=masks,
         plan=plan,
     )
-    _check_probe(candidate, document.probe)
-    return candidate
+    computing = simulated(candidate)
+    _check_probe(computing, candidate, document.probe)
+    return candidate, computing
 
 
 def load_model(folder: Path | str) -> nn.Module:
@@ -128,7 +134,7 @@ def load_model(folder: Path | str) -> nn.Module:
 
     It computes what was delivered: where the job quantized, the integers are simulated. Raises `InvalidModel`.
     """
-    return simulated(read(Path(folder)))
+    return _read(Path(folder))[1]
 
 
 def read_plan(folder: Path) -> QuantizationPlan:
@@ -212,8 +218,8 @@ def _probed(module: nn.Module, input_shape: tuple[int, int, int], *, seed: int) 
     return tuple(logits)
 
 
-def _check_probe(candidate: Candidate, probe: Probe) -> None:
-    found = torch.tensor(_probed(simulated(candidate), candidate.input_shape, seed=probe.seed))
+def _check_probe(computing: nn.Module, candidate: Candidate, probe: Probe) -> None:
+    found = torch.tensor(_probed(computing, candidate.input_shape, seed=probe.seed))
     kept = torch.tensor(probe.logits)
     # Rounding to codes turns the least difference into a step of one code, so integers get room for a few.
     tolerance = 0.05 if candidate.plan.rounds_activations else _TOLERANCE
