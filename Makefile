@@ -36,7 +36,7 @@ format: install ## Sort imports and lay out code
 generate: install ## Write openapi/openapi.json and docs/methods.md from the code
 	@$(BIN)/python -m service.describe
 
-generate-architectures: install ## Write contract/architectures.json from the installed libraries (minutes)
+generate-architectures: install ## Write contract/architectures.json from the installed libraries (half an hour)
 	@$(BIN)/python -m compressor.models.catalogue
 
 bench: install ## Measure the service and write benchmarks/RESULTS.md (about half an hour)

@@ -49,12 +49,12 @@ class Cost(Value):
 
     parameters: int
     size_bytes: int
-    #: For images of each of `SIDES`; empty where only those of the default size were counted.
+    #: For images of each of `SIDES`; null where the network does not take them, as transformers of one size.
     macs: tuple[int | None, ...]
 
     def macs_at(self, side: int) -> int | None:
-        """For square images of one of `SIDES`; null where the network does not take them, or they were not counted."""
-        return self.macs[SIDES.index(side)] if self.macs else None
+        """For square images of one of `SIDES`; null where the network does not take them."""
+        return self.macs[SIDES.index(side)]
 
 
 class ArchitectureEntry(Value):

@@ -25,8 +25,9 @@ class ArchitectureFilter(Value):
         default=None,
         pattern=r"^(\d{1,4}|\d{1,4}x\d{1,4}|\d{1,4}x\d{1,4}x\d{1,4})$",
         description="Figures for images of this size, such as 64, 64x64 or 1x28x28 (channels, height, width), instead "
-        f"of each architecture's own: 1 or 3 channels, a side of {', '.join(map(str, SIDES))} pixels. Of timm's "
-        "networks only those for colour images of their own size are counted.",
+        f"of each architecture's own: 1 or 3 channels, a side of {', '.join(map(str, SIDES))} pixels. MACs are "
+        "null where a network does not take them, as most transformers take one size alone; timm's are counted for "
+        "colour images only.",
         examples=["64"],
     )
     sort: str = Field(

@@ -54,15 +54,16 @@ def test_figures_are_for_the_image_that_is_asked_for(
     assert (card["input"], card["parameters"], card["macs"]) == (shape, parameters, macs)
 
 
-def test_of_timm_what_is_counted_is_told(http: httpx.Client) -> None:
-    # Given networks of timm, which are counted for their own images only / When they are asked for with another size
-    vit, small = (
-        next(card for card in found(http, library="timm", query="vit_tiny_patch16_224", input=given))
-        for given in ("224", "64")
+def test_of_timm_what_takes_an_image_is_counted_for_it(http: httpx.Client) -> None:
+    # Given a convolutional network of timm, and a transformer of one size / When they are asked for with two sizes
+    (large, small), (vit, refused) = (
+        [found(http, library="timm", query=name, input=given)[0] for given in ("224", "64")]
+        for name in ("resnet10t", "vit_tiny_patch16_224")
     )
-    # Then there are figures for their own size, and none for the other; for gray images there is none of them
+    # Then the first has figures for both, and the second for its own; for gray images there is none of them
+    assert large["macs"] > 10 * small["macs"] > 10**8
     assert vit["macs"] == found(http, library="timm", query="vit_tiny_patch16_224")[0]["macs"] > 10**9
-    assert (small["input"], small["macs"]) == ([3, 64, 64], None)
+    assert (refused["input"], refused["macs"]) == ([3, 64, 64], None)
     assert found(http, library="timm", input="1x224x224") == []
 
 
