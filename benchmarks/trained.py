@@ -45,14 +45,16 @@ def original(model: str) -> Candidate:
     return read_candidate(source, SHARED / "models" / f"{MODELS[model]}.safetensors", 0)
 
 
-def context(start: Candidate, *, seed: int = 0, checkpoints: Checkpoints | None = None) -> Context:
+def context(
+    start: Candidate, *, seed: int = 0, checkpoints: Checkpoints | None = None, calibration: int = CALIBRATION_IMAGES
+) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
     teacher = start.copied()
     teacher.module.eval()
     return Context(
         seed=seed,
         train=training(),
-        calibration=training().take(CALIBRATION_IMAGES, seed=0),
+        calibration=training().take(calibration, seed=0),
         others={"original": lambda: teacher},
         progress=_tell,
         checkpoints=checkpoints or NoCheckpoints(),
