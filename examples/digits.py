@@ -51,7 +51,7 @@ STEPS = [
 CONSTRAINTS = [
     {"metric": "accuracy", "kind": "max_drop", "value": 0.01, "unit": "absolute"},
     {"metric": "size_bytes", "kind": "max_ratio", "value": 0.10},
-    {"metric": "latency", "kind": "max_ratio", "value": 0.25},
+    {"metric": "latency", "kind": "max_ratio", "value": 0.5},
 ]
 
 console = Console()
