@@ -67,7 +67,7 @@ def _for_one(model: Any) -> Any:
     return sized
 
 
-def _compiled(model: Any, settings: Mapping[str, Any]) -> Any:
+def _compiled(model: Any | Path, settings: Mapping[str, Any]) -> Any:
     return openvino().Core().compile_model(model, "CPU", {**_SETTINGS, **settings})
 
 
@@ -107,7 +107,7 @@ class Layer:
 def layers(path: Path) -> Iterator[Layer]:
     """What the compiled network does to answer one image, layer by layer."""
     # Snippets are compiled from several layers and would hide the products of attention.
-    compiled = _compiled(openvino().Core().read_model(path), {"INFERENCE_NUM_THREADS": 1, "SNIPPETS_MODE": "DISABLE"})
+    compiled = _compiled(path, {"INFERENCE_NUM_THREADS": 1, "SNIPPETS_MODE": "DISABLE"})
     compiled([np.zeros((1, *_lengths(compiled.input(0))[1:]), np.float32)])
     return (_layer(node) for node in compiled.get_runtime_model().get_ordered_ops())
 
