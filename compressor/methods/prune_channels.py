@@ -10,7 +10,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import matches, matching, weighted_modules
-from compressor.measure.counting import count_macs, count_parameters
+from compressor.measure.counting import count_parameters
 from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
@@ -46,22 +46,21 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
     candidate.module.to(context.device)
     rounds = Rounds.of(params.rounds, params.recipe, context)
     made = rounds.begin(candidate)
-    opaque: tuple[str, ...] = ()
     for number in rounds.left():
         context.progress(number / params.rounds, "finding dependencies")
         narrowed = _narrowed(made, params, context)
         if number == 0:
             _tell_importances(narrowed, context)
         _make_up(narrowed, made, params, rounds.pruning(number))
-        made, opaque = _narrower(made, narrowed), narrowed.opaque
-        made = rounds.train(made, number)
+        made = rounds.train(_narrower(made, narrowed), number)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
-        raise UnfitModel(_nothing(params, opaque))
+        raise UnfitModel(_nothing(params, narrowed.opaque))
     if heads:
         context.record("heads", {name: [before, after] for name, (before, after) in heads.items()})
-    _tell(channels, opaque, params, context)
-    _tell_costs(start, made, context)
+    _tell(channels, narrowed.opaque, params, context)
+    context.record("macs_left", narrowed.macs / start.macs if start.macs else 1.0)
+    context.record("parameters_left", count_parameters(made.module) / start.parameters)
     return made
 
 
@@ -188,12 +187,6 @@ def _tell_importances(narrowed: Narrowed, context: Context) -> None:
     """The least, the quartiles and the most that is worth something in each layer: what a threshold is chosen by."""
     found: dict[str, Json] = {name: list(quartiles(worth)) for name, worth in narrowed.importances.items()}
     context.record("importance", found)
-
-
-def _tell_costs(start: Start, made: Candidate, context: Context) -> None:
-    macs = count_macs(made.module, made.input_shape).total
-    context.record("macs_left", macs / start.macs if start.macs else 1.0)
-    context.record("parameters_left", count_parameters(made.module) / start.parameters)
 
 
 def _asked(params: PruneChannels) -> str:

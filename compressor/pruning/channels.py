@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from compressor.data.images import Images
-from compressor.measure.counting import evaluating
+from compressor.measure.counting import count_macs
 from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
 from compressor.pruning.groups import ChannelGroup, Gone, channel_groups, given_back, head_groups, removals
 from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
-from compressor.pruning.opaque import composite, rearranging
-from compressor.pruning.tracing import trace
+from compressor.pruning.opaque import composite
+from compressor.pruning.tracing import Rearranged, trace
 from compressor.time_limit import TimeLimitExceeded, time_limit
 from contract.failures import PruningFailed, UnfitModel
 from contract.methods.prune import PruneChannels
@@ -48,6 +48,8 @@ class Narrowed:
     importances: Mapping[str, Tensor]
     #: The numbers of those outputs that each convolution and linear layer still has, by name.
     outputs: Mapping[str, Tensor]
+    #: Multiply-accumulates for one image.
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> 
     narrowed = on_a_copy(
         module,
         pruning.example,
-        lambda network, opaque: _narrowed(network, pruning, opaque, before=module),
+        lambda network, opaque: _narrowed(network, pruning, opaque),
         prepare=lambda network: unfuse(network, pruning.example, fixed=pruning.fixed),
         seconds=seconds,
     )
@@ -122,25 +124,45 @@ def on_a_copy(
 
 def _first_that_works(module: nn.Module, example: Tensor, work: Work[R], prepare: Callable[[nn.Module], None]) -> R:
     """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
-    reasons = []
-    for opaque_modules in (rearranging, composite):
+
+    def attempt(opaque_modules: Callable[[nn.Module], Sequence[str]]) -> R:
         network = over_the_same_tensors(module).eval().requires_grad_(True)
-        try:
-            with warnings.catch_warnings():
-                # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
-                warnings.simplefilter("ignore")
-                prepare(network)
-                return work(network, opaque_modules(network, example))
-        except _CAUSES as error:
-            reasons.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}")
-    raise PruningFailed(f"Its channels cannot be followed, as a whole ({reasons[0]}) or in parts ({reasons[1]}).")
+        with warnings.catch_warnings():
+            # It warns of parameters outside of layers, and of what it takes them for; the network is run below.
+            warnings.simplefilter("ignore")
+            prepare(network)
+            return work(network, [network.get_submodule(name) for name in opaque_modules(network)])
+
+    try:
+        return _whole(attempt)
+    except _CAUSES as error:
+        whole = _reason(error)
+    try:
+        return attempt(lambda network: composite(network, example))
+    except _CAUSES as error:
+        raise PruningFailed(
+            f"Its channels cannot be followed, as a whole ({whole}) or in parts ({_reason(error)})."
+        ) from error
 
 
-def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module], *, before: nn.Module) -> Narrowed:
+def _whole(attempt: Callable[[Callable[[nn.Module], Sequence[str]]], R]) -> R:
+    """With dependencies cut only around what is seen to rearrange channels, mostly nothing."""
+    try:
+        return attempt(lambda _: ())
+    except Rearranged as found:
+        opaque = found.modules
+    return attempt(lambda _: opaque)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
+
+
+def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module]) -> Narrowed:
     names = {part: name for name, part in network.named_modules()}
     fixed = [part for part, name in names.items() if name in pruning.fixed]
-    answered: list[torch.Size] = []
-    with network.register_forward_hook(lambda *run: answered.append(run[-1].shape)):
+    before: list[Tensor] = []
+    with network.register_forward_hook(lambda *run: before.append(run[-1].detach())):
         graph = trace(network, pruning.example, opaque=opaque)
     shown = Shown(network, graph, pruning.seed, pruning.images)
     importance = IMPORTANCES[pruning.params.importance](shown)
@@ -153,12 +175,25 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
         if count:
             _lose(outputs, group.remove(group.least(count)))
     masks = _unmarked(network, pruning.masks)
-    after = _answer(network, pruning.example)
-    if after.shape != answered[0] or (not after.isfinite().all() and _answer(before, pruning.example).isfinite().all()):
+    after: list[Tensor] = []
+    with network.register_forward_hook(lambda *run: after.append(run[-1])):
+        macs = count_macs(network, _shape_of(pruning.example)).total
+    if after[0].shape != before[0].shape or (_is_odd(after[0]) and not _is_odd(before[0])):
         raise ValueError("without the channels it answers in another shape, or not in numbers")
     importances = {names[group.root]: group.importances for group in groups}
     left = {names[layer]: numbers for layer, numbers in outputs.items()}
-    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left)
+    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left, macs)
+
+
+def _shape_of(example: Tensor) -> tuple[int, int, int]:
+    """(C, H, W)."""
+    _, channels, height, width = example.shape
+    return channels, height, width
+
+
+def _is_odd(answer: Tensor) -> bool:
+    """Whether something in it is no number."""
+    return not bool(answer.isfinite().all())
 
 
 def _lose(outputs: MutableMapping[nn.Module, Tensor], gone: Gone) -> None:
@@ -180,7 +215,7 @@ def _removed(
 
     if target.of is None:
         return losing(target.left)
-    costs = Costs(network, (pruning.example.shape[1], *pruning.example.shape[2:]), [group.uses for group in groups])
+    costs = Costs(network, _shape_of(pruning.example), [group.uses for group in groups])
     left = costs.macs_left if target.of == "macs" else costs.parameters_left
     least = losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
     return given_back(groups, least, params, lambda removed: left(removed) <= target.left, names=names)
@@ -198,12 +233,6 @@ def _least_ratio(left: Callable[[float], float], target: Target) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if left(middle) > target.left else (low, middle)
     return high
-
-
-def _answer(network: nn.Module, x: Tensor) -> Tensor:
-    with evaluating(network):
-        answer: Tensor = network(x)
-    return answer
 
 
 def _mark(network: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ Attention reshapes widths into heads, windows are rolled and cut, channels are s
 does by itself is opaque; what its children do is not. That is seen in a run, not told by a list of names.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,20 +77,25 @@ def _following(module: nn.Module, running: list[nn.Module]) -> Iterator[None]:
             hook.remove()
 
 
-def _calls(module: nn.Module, example: Tensor) -> dict[nn.Module, set[str]]:
+#: The names of the functions that modules have called themselves.
+Calls = Mapping[nn.Module, set[str]]
+
+
+@contextmanager
+def watched(module: nn.Module) -> Iterator[Calls]:
+    """What its modules call while it runs in here."""
     watch = _Watch()
-    with torch.no_grad(), _following(module, watch.running), watch:
+    with _following(module, watch.running), watch:
+        yield watch.calls
+
+
+def rearranging(module: nn.Module, calls: Calls) -> list[str]:
+    """The modules that rearrange channels themselves, by name."""
+    return [name for name, part in module.named_modules() if calls.get(part, set()) & _REARRANGING]
+
+
+def composite(module: nn.Module, example: Tensor) -> list[str]:
+    """The modules that do more with `example` than pass it through their children, one after the other, by name."""
+    with torch.no_grad(), watched(module) as calls:
         module(example)
-    return watch.calls
-
-
-def rearranging(module: nn.Module, example: Tensor) -> list[nn.Module]:
-    """The modules that rearrange channels themselves when the network takes `example` (N, C, H, W)."""
-    calls = _calls(module, example)
-    return [part for part in module.modules() if calls.get(part, set()) & _REARRANGING]
-
-
-def composite(module: nn.Module, example: Tensor) -> list[nn.Module]:
-    """The modules that do more with `example` than pass it through their children, one after the other."""
-    calls = _calls(module, example)
-    return [p for p in module.modules() if p in calls and _has_children(p) and not isinstance(p, _LAYERS)]
+    return [n for n, p in module.named_modules() if p in calls and _has_children(p) and not isinstance(p, _LAYERS)]

@@ -11,6 +11,17 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 from torch_pruning.ops import OPTYPE
 
+from compressor.pruning.opaque import rearranging, watched
+
+
+class Rearranged(ValueError):
+    """Channels are rearranged in modules around which dependencies were not cut."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(name or 'the network itself' for name in modules)} rearrange channels")
+        #: Their names.
+        self.modules = modules
+
 
 class Boundary(torch.autograd.Function):
     """Stands in the graph where it was cut off: a layer whose input passes here cannot have a narrower one."""
@@ -89,12 +100,23 @@ def _cut(opaque: Sequence[nn.Module], cuts: _Cuts) -> Iterator[None]:
             hook.remove()
 
 
+@contextmanager
+def _refusing_rearrangement(module: nn.Module) -> Iterator[None]:
+    with watched(module) as calls:
+        yield
+    if found := rearranging(module, calls):
+        raise Rearranged(found)
+
+
 def trace(module: nn.Module, example: Tensor, *, opaque: Sequence[nn.Module]) -> tp.DependencyGraph:
-    """The dependency graph of the network's run on `example`, cut around the opaque modules."""
+    """The dependency graph of the network's run on `example`, cut around the opaque modules.
+
+    Raises `Rearranged` where none is opaque and some should be; the network is of no further use then.
+    """
 
     def run(network: nn.Module, x: Tensor) -> list[Tensor]:
         cuts = _Cuts()
-        with _cut(opaque, cuts):
+        with _cut(opaque, cuts) if opaque else _refusing_rearrangement(network):
             cuts.end(network(x))
         return cuts.outputs
 

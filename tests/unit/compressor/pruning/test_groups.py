@@ -8,7 +8,7 @@ from torch_pruning.ops import OPTYPE
 
 from compressor.pruning.groups import channel_groups, removals, remove
 from compressor.pruning.importance import IMPORTANCES, Shown
-from compressor.pruning.opaque import rearranging
+from compressor.pruning.opaque import rearranging, watched
 from compressor.pruning.tracing import trace
 from contract.methods.prune import PruneChannels
 from tests.unit.compressor.pruning.architectures import UNLIKE, candidate, images, stirred
@@ -18,7 +18,9 @@ _SILENCED = (OPTYPE.CONV, OPTYPE.DEPTHWISE_CONV, OPTYPE.LINEAR, OPTYPE.BN)
 
 def traced(module: nn.Module, x: Tensor) -> tp.DependencyGraph:
     module.requires_grad_(True).eval()
-    return trace(module, x[:1], opaque=rearranging(module, x[:1]))
+    with torch.no_grad(), watched(module) as calls:
+        module(x[:1])
+    return trace(module, x[:1], opaque=[module.get_submodule(name) for name in rearranging(module, calls)])
 
 
 def chosen(graph: tp.DependencyGraph, params: PruneChannels) -> list[tuple[nn.Module, list[int]]]:
