@@ -21,6 +21,7 @@ from compressor.models.architectures import build
 from compressor.models.source import ModelSource
 from compressor.order import DataInput, Inputs, ModelInput, Order
 from contract.architecture import resolve_preprocessing
+from contract.artifact import ArtifactFile
 from contract.dataset import DatasetFormat
 from contract.job import Progress
 from contract.methods import Role
@@ -45,6 +46,9 @@ class Silence:
 
     def step_succeeded(self, index: int, report: StepReport) -> None:
         """Not looked at."""
+
+    def files_left(self, files: tuple[ArtifactFile, ...]) -> None:
+        """Not wanted."""
 
     def checkpoint(self, path: Path, position: dict[str, Json]) -> None:
         """Not kept."""

@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -21,11 +20,10 @@ from compressor.pace import Pace, Workload, stages
 from compressor.preflight import check_steps
 from compressor.report.document import ReportDocument
 from compressor.report.page import write_reports
-from compressor.rescue import rescuing
+from compressor.rescue import files_left
 from compressor.steps import WEIGHTS, Steps
 from compressor.stopwatch import Stopwatch
 from compressor.verify import Bench
-from contract.artifact import ArtifactFile
 from contract.failures import ConstraintUnmet
 from contract.job import JobResult, Verdict
 
@@ -44,12 +42,6 @@ def compress(order: Order, desk: Desk) -> Outcome:
     materials = read_materials(order)
     check_steps(order.spec.steps, materials)
     return _Job(order, desk, materials).run()
-
-
-def files_left(out: Path) -> tuple[ArtifactFile, ...]:
-    """What a job that failed has left in its folder, none of it what was ordered."""
-    present = sorted(path for path in out.iterdir() if path.is_file()) if out.is_dir() else []
-    return tuple(listed(path, partial=True) for path in present)
 
 
 @dataclass(frozen=True)
@@ -94,8 +86,7 @@ class _Job:
             progress=pace.advance,
             stop_requested=self.desk.stop_requested,
         )
-        with rescuing(steps.folder_after(len(spec.steps)), self.order.out):
-            return self._hand_over(chooser.choose(last, reports))
+        return self._hand_over(chooser.choose(last, reports))
 
     def _probe(self) -> Probe:
         spec = self.order.spec

@@ -82,6 +82,10 @@ class Desk(Protocol):
         """A step is done and measured."""
         ...
 
+    def files_left(self, files: tuple[ArtifactFile, ...]) -> None:
+        """These lie in `Order.out`, unproven, to be had should the job fail from here on; no others do."""
+        ...
+
     def checkpoint(self, path: Path, position: dict[str, Json]) -> None:
         """Take this checkpoint; the file is overwritten or deleted once this returns."""
         ...

@@ -1,29 +1,25 @@
 """What is left of a job that fails: the work of hours is not lost with its last minute."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from compressor.context import Interrupted
+from compressor.manifest import listed
+from contract.artifact import ArtifactFile
 
 
-@contextmanager
-def rescuing(made: Path | None, out: Path) -> Iterator[None]:
-    """Copy what an earlier step has made into `out` where the block fails, but for files that lie there already.
-
-    An interrupted job goes on, so nothing of it need be rescued.
-    """
-    try:
-        yield
-    except Interrupted:
-        raise
-    except Exception:
-        _copy(made, out)
-        raise
+def leave(made: Path, out: Path) -> tuple[ArtifactFile, ...]:
+    """Put what a step has made into `out`, in the place of what the step before it had left there."""
+    return tuple(listed(_copied(path, out / path.name), partial=True) for path in sorted(made.iterdir()))
 
 
-def _copy(made: Path | None, out: Path) -> None:
-    for path in sorted(made.iterdir()) if made is not None else ():
-        if not (out / path.name).exists():
-            shutil.copyfile(path, out / path.name)
+def _copied(path: Path, place: Path) -> Path:
+    # The process can end at any moment, and what lies there by then is delivered: the old file or the new, no half.
+    whole = path.parent.with_name(path.name)
+    shutil.copyfile(path, whole)
+    return whole.replace(place)
+
+
+def files_left(out: Path) -> tuple[ArtifactFile, ...]:
+    """What a job that failed has left in its folder, none of it what was ordered."""
+    present = sorted(path for path in out.iterdir() if path.is_file()) if out.is_dir() else []
+    return tuple(listed(path, partial=True) for path in present)

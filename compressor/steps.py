@@ -30,7 +30,7 @@ from compressor.method import method
 from compressor.models import files
 from compressor.order import Desk, Order
 from compressor.pace import Pace
-from compressor.rescue import rescuing
+from compressor.rescue import leave
 from compressor.stopwatch import Stopwatch
 from contract.methods.params import step_named
 from contract.report import Accuracy, Notice, NoticeCode, StepReport
@@ -108,19 +108,15 @@ class Steps:
             self.pace.finish(report.seconds)
         state = self._restored(start.position.step_index)
         while start.position.step_index < len(self.order.spec.steps):
-            with rescuing(self.folder_after(start.position.step_index), self.order.out):
-                state, report = self._do(state, start)
+            state, report = self._do(state, start)
             start = Checkpoint(Position(reports=(*start.position.reports, report)))
             # Told before it is kept: whoever goes on from the checkpoint does not tell it again.
             self.desk.step_succeeded(start.position.step_index - 1, report)
+            self._leave(start.position.step_index - 1)
             self._keep(start)
             if self.desk.stop_requested():
                 raise Interrupted
         return state, start.position.reports
-
-    def folder_after(self, done: int) -> Path | None:
-        """Where the candidate lies behind so many steps; none before the first."""
-        return candidate_folder(self.order.scratch, done - 1) if done else None
 
     def state_after(self, index: int) -> State:
         """The state that a step has left, measured again."""
@@ -137,7 +133,14 @@ class Steps:
         return read_checkpoint(self.order.resume, self.order.scratch)
 
     def _restored(self, done: int) -> State:
-        return self.state_after(done - 1) if done else replace(self.original, candidate=self.materials.begin())
+        if not done:
+            return replace(self.original, candidate=self.materials.begin())
+        self._leave(done - 1)
+        return self.state_after(done - 1)
+
+    def _leave(self, index: int) -> None:
+        """From here on, what the step has made can be had however the job ends."""
+        self.desk.files_left(leave(candidate_folder(self.order.scratch, index), self.order.out))
 
     def _do(self, before: State, start: Checkpoint) -> tuple[State, StepReport]:
         index = start.position.step_index

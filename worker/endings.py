@@ -47,6 +47,8 @@ class Crashed:
     """The runner died without a word; that may have been chance."""
 
     problem: Problem
+    #: What the runner had told of until then.
+    files: tuple[ArtifactFile, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Conclusion:
             case Crashed() if self.claim.attempt <= self.crashes_forgiven:
                 self._insist(lambda: self.archive.claims.put_back(self.claim))
             case Crashed():
-                self._finish(self._failure(Refused(ending.problem)))
+                self._finish(self._failure(Refused(ending.problem, ending.files)))
             case Canceled():
                 self._finish(JobEnd(state=JobState.CANCELED, artifacts=self._log(partial=True)))
             case HandedBack():

@@ -88,6 +88,13 @@ class StepSucceeded(Value):
     report: StepReport
 
 
+class FilesLeft(Value):
+    """From the runner: these lie in the folder `out`, unproven, to be had should the job fail from here on."""
+
+    kind: Literal["files_left"] = "files_left"
+    files: tuple[ArtifactFile, ...]
+
+
 class CheckpointLeft(Value):
     """From the runner: a checkpoint lies in the folder `checkpoints`, for the supervisor to keep and delete."""
 
@@ -121,7 +128,9 @@ class Interrupted(Value):
 #: Down the runner's standard input.
 ToRunner = Assignment | StopPlease
 #: Up the runner's own pipe.
-FromRunner = Warm | Progressed | StepStarted | StepSucceeded | CheckpointLeft | Finished | Failed | Interrupted
+FromRunner = (
+    Warm | Progressed | StepStarted | StepSucceeded | FilesLeft | CheckpointLeft | Finished | Failed | Interrupted
+)
 
 _to_runner: TypeAdapter[ToRunner] = TypeAdapter(Annotated[ToRunner, Field(discriminator="kind")])
 _from_runner: TypeAdapter[FromRunner] = TypeAdapter(Annotated[FromRunner, Field(discriminator="kind")])

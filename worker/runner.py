@@ -23,6 +23,7 @@ from worker.messages import (
     Assignment,
     CheckpointLeft,
     Failed,
+    FilesLeft,
     Finished,
     FromRunner,
     Interrupted,
@@ -40,6 +41,7 @@ from worker.wire import Lines
 
 if TYPE_CHECKING:
     from compressor.order import ModelInput, Order
+    from contract.artifact import ArtifactFile
     from contract.job import Progress
     from contract.report import StepReport
     from contract.value import Json
@@ -78,6 +80,10 @@ class SupervisorDesk:
     def step_succeeded(self, index: int, report: "StepReport") -> None:
         """A step is done and measured."""
         self._voice.say(StepSucceeded(index=index, report=report))
+
+    def files_left(self, files: "tuple[ArtifactFile, ...]") -> None:
+        """What there is to be had should the job fail."""
+        self._voice.say(FilesLeft(files=files))
 
     def checkpoint(self, path: Path, position: "dict[str, Json]") -> None:
         """Take the checkpoint: moved, so that the job need not wait until it is stored."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.artifact import ArtifactFile
 from contract.failures import Failure, JobCrashed, Unavailable
 from contract.settings import Settings
 from contract.worker import WorkerCard
@@ -31,6 +32,7 @@ from worker.listening import Ear
 from worker.messages import (
     CheckpointLeft,
     Failed,
+    FilesLeft,
     Finished,
     FromRunner,
     Interrupted,
@@ -98,6 +100,8 @@ class Attempt:
             supervisor.archive, claim, pulse=pulse, folder=runner.folder, code_version=supervisor.card.version
         )
         self._ear = Ear(runner)
+        #: What lies in the runner's folder for the client, should it fail.
+        self._left: tuple[ArtifactFile, ...] = ()
         #: When the runner must have handed the job back; none while nobody asked it to.
         self._release_by: float | None = None
 
@@ -111,7 +115,7 @@ class Attempt:
         except Unavailable:
             ending = Lost()
         except Failure as failure:
-            ending = Refused(failure.problem())
+            ending = Refused(failure.problem(), self._left)
         self._runner.kill_all()
         self._last_prints()
         return ending
@@ -166,6 +170,8 @@ class Attempt:
                 self._teller.step_started(word)
             case StepSucceeded():
                 self._teller.step_succeeded(word)
+            case FilesLeft():
+                self._left = word.files
             case CheckpointLeft():
                 self._teller.checkpoint(word)
             case Finished():
@@ -188,7 +194,7 @@ class Attempt:
         self._check()
         if self._release_by is not None:
             return HandedBack()
-        return Crashed(JobCrashed(_cause_of_death(self._runner)).problem())
+        return Crashed(JobCrashed(_cause_of_death(self._runner)).problem(), self._left)
 
     def _last_prints(self) -> None:
         for printed in self._ear.last_prints():

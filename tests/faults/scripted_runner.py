@@ -24,6 +24,7 @@ from worker.messages import (
     Assignment,
     CheckpointLeft,
     Failed,
+    FilesLeft,
     Finished,
     FromRunner,
     Interrupted,
@@ -144,6 +145,12 @@ def never_end_a_line(assignment: Assignment) -> None:
         os.write(PIPE, b"x" * 65_536)
 
 
+def leave_half(assignment: Assignment) -> None:
+    """Have something to show, and then do what the argument says, which ends badly."""
+    say(FilesLeft(files=(deliver("model.json", b"half"),)))
+    ACTS[assignment.spec.metadata["argument"]](assignment)
+
+
 def swell(assignment: Assignment) -> None:
     """Hold more memory than 256 MiB, in a child."""
     subprocess.run([sys.executable, "-c", "x = b'x' * (400 * 1024**2); import time; time.sleep(600)"], check=True)
@@ -207,6 +214,7 @@ ACTS: dict[str, Callable[[Assignment], None]] = {
         print_paths,
         babble,
         never_end_a_line,
+        leave_half,
         swell,
         beget,
         link,

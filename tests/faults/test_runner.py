@@ -139,6 +139,29 @@ def test_a_job_that_swells_is_stopped_with_its_children(bench: Bench) -> None:
     assert relatives(bench) == []
 
 
+@pytest.mark.parametrize(
+    ("act", "limits", "code"),
+    [
+        ("kill_itself", {}, "job_crashed"),
+        ("spin", {"max_run_seconds": 1}, "deadline_exceeded"),
+        ("swell", {"max_memory_bytes": 256 * 1024**2}, "memory_limit"),
+    ],
+)
+def test_what_there_was_can_be_had_however_the_runner_ended(
+    bench: Bench, act: str, limits: dict[str, int], code: str
+) -> None:
+    # Given a runner that has told of a file, and ends without another word / When no attempt is left
+    job = bench.run("leave_half", argument=act, **limits)
+    if job.state is JobState.QUEUED:
+        bench.supervisor.carry_out(bench.claim())
+        job = bench.job(job)
+    # Then the file can be had, marked
+    assert job.error is not None
+    assert job.error.code == code
+    assert bench.artifact(job) == b"half"
+    assert all(artifact.partial for artifact in job.artifacts)
+
+
 @pytest.mark.usefixtures("adopting")
 def test_a_cancel_leaves_no_process(bench: Bench) -> None:
     # Given a job whose runner has children, one of which has left its session and its parent

@@ -16,6 +16,7 @@ from compressor.data.images import Images
 from compressor.models.architectures import build
 from compressor.models.source import ModelSource
 from compressor.order import DataInput, Inputs, ModelInput, Order
+from contract.artifact import ArtifactFile
 from contract.dataset import DatasetFormat
 from contract.job import Progress
 from contract.methods import Params, Role
@@ -124,6 +125,7 @@ class NotingDesk:
     started: list[int] = field(default_factory=list)
     succeeded: list[tuple[int, StepReport]] = field(default_factory=list)
     positions: list[dict[str, Json]] = field(default_factory=list)
+    left: tuple[ArtifactFile, ...] = ()
 
     @property
     def kept(self) -> Path:
@@ -138,6 +140,9 @@ class NotingDesk:
 
     def step_succeeded(self, index: int, report: StepReport) -> None:
         self.succeeded.append((index, report))
+
+    def files_left(self, files: tuple[ArtifactFile, ...]) -> None:
+        self.left = files
 
     def checkpoint(self, path: Path, position: dict[str, Json]) -> None:
         path.rename(self.kept)

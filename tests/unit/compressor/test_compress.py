@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from compressor.compress import compress, files_left
+from compressor.compress import compress
 from compressor.context import Interrupted
 from compressor.format import runtime_of
 from compressor.measure.accuracy import accuracy, answers
@@ -17,6 +17,7 @@ from compressor.models import files
 from compressor.models.architectures import build
 from compressor.order import Order, Outcome
 from compressor.report.document import ReportDocument
+from compressor.rescue import files_left
 from compressor.steps import step_seed
 from contract.artifact import ArtifactFormat
 from contract.failures import ClassesMismatch, ConstraintUnmet, MissingData, NoLayerMatches, UnfitModel
@@ -327,13 +328,16 @@ def test_what_steps_have_made_can_be_had_although_a_later_one_fails(trained_weig
     # Given two steps, and a third that cannot be done
     steps = (PruneWeights(amount=0.1), PruneWeights(amount=0.3), PruneChannels(round_to=256))
     job = order(tmp_path, trained_weights, spec(*steps))
+    desk = NotingDesk(tmp_path)
     # When it runs
     with pytest.raises(UnfitModel):
-        compress(job, NotingDesk(tmp_path))
+        compress(job, desk)
     # Then what the second has made is left, marked, and can be loaded
     left = files_left(job.out)
     assert {file.filename for file in left} == {"model.safetensors", "model.json"}
     assert all(file.partial for file in left)
+    # And it was told of before, for a process that ends without a word
+    assert set(desk.left) == set(left)
     assert zeros(files.read(job.out).module) == pytest.approx(0.3, abs=0.001)
 
 
