@@ -7,7 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,6 +25,7 @@ from compressor.measure.fidelity import divergence
 from compressor.models import files
 from compressor.quantization.simulate import simulated
 from contract.host import cores, instruction_set, processor
+from contract.report import PairedDrop
 
 #: The answers by which rows are compared are made again where they are missing.
 ANSWERS = Path(__file__).parent / "scratch"
@@ -85,6 +86,15 @@ class Row:
     margin: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """One target: a network that another row makes, beside another reference than that row's."""
+
+    row: str
+    reference: str
+    margin: float
+
+
 TITLE = """| row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | size | seconds |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
@@ -99,7 +109,7 @@ class Page:
     #: Markdown before the table; `{made}` stands for when and on what.
     head: str
     #: All of them, in order.
-    rows: Mapping[str, Row]
+    rows: Mapping[str, Row | Beside]
     #: Rows that are done only where they are named.
     on_request: frozenset[str] = frozenset()
 
@@ -112,9 +122,20 @@ class Page:
     def _kept(self) -> Path:
         return self.path.with_name(f"{self.name.lower()}.json")
 
-    def measured(self, name: str) -> Found:
-        """Make the network of one row and compare it; its answers are kept for the rows that refer to it."""
+    def measured(self, name: str, found: Mapping[str, Found]) -> Found:
+        """What one row finds; what others have `found` is not done anew."""
         row = self.rows[name]
+        if isinstance(row, Row):
+            return self._made(name, row)
+        own = found[row.row] if row.row in found else self.measured(row.row, found)
+        drop = paired_drop(self._answers(row.reference), self._answers(row.row), validation().labels)
+        difference, low, high = _gain(drop)
+        return replace(
+            own, name=name, reference=row.reference, difference=difference, low=low, high=high, margin=row.margin
+        )
+
+    def _made(self, name: str, row: Row) -> Found:
+        """Make the network of one row and compare it; its answers are kept for the rows that refer to it."""
         start = original(row.model)
         before, macs = answers(start.module, validation()), count_macs(start.module, start.input_shape).total
         size = _size(start)
@@ -125,13 +146,14 @@ class Page:
         logits, labels = _logits(made), validation().labels
         torch.save(logits, _answers_of(name))
         drop = paired_drop(self._answers(row.reference) if row.reference else before, logits, labels)
+        difference, low, high = _gain(drop)
         return Found(
             name=name,
             accuracy=float((logits.argmax(1) == labels).double().mean()),
             reference=row.reference or "the original",
-            difference=-drop.value,
-            low=-drop.ci95[1],
-            high=-drop.ci95[0],
+            difference=difference,
+            low=low,
+            high=high,
             margin=row.margin,
             loss=loss(logits, labels),
             kl=divergence(before, logits),
@@ -145,7 +167,7 @@ class Page:
     def _answers(self, name: str) -> Tensor:
         """What the network of another row answers."""
         if not _answers_of(name).exists():
-            self.measured(name)
+            self.measured(name, {})
         answered: Tensor = torch.load(_answers_of(name), weights_only=True)
         return answered
 
@@ -173,7 +195,7 @@ class Page:
         ANSWERS.mkdir(exist_ok=True)
         found = self.kept()
         for name in names or [name for name in self.rows if name not in found and name not in self.on_request]:
-            found[name] = self.measured(name)
+            found[name] = self.measured(name, found)
             self.keep(found)
             print("\r" + found[name].line())
         print(f"Written to {self.path}")
@@ -194,6 +216,11 @@ def _spread(name: str, rows: Sequence[Found]) -> str:
         f"{rows[0].reference} {mean(differences):+.2f} ({min(differences):+.2f} to {max(differences):+.2f}, standard "
         f"deviation {stdev(differences):.2f})"
     )
+
+
+def _gain(drop: PairedDrop) -> tuple[float, float, float]:
+    """What is lost as what is gained, which is mostly negative, with its bounds."""
+    return -drop.value, -drop.ci95[1], -drop.ci95[0]
 
 
 def _logits(made: Candidate | Path) -> Tensor:

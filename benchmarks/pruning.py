@@ -12,7 +12,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from benchmarks.judged import Page, Row
+from benchmarks.judged import Beside, Page, Row
 from benchmarks.trained import CALIBRATION_IMAGES, LESSONS, context, training
 from compressor.candidate import Candidate
 from compressor.measure.counting import count_macs
@@ -36,8 +36,9 @@ Written by `make bench-pruning` on {made}. Networks trained on CIFAR-10 (a JPEG
 copy) at 64 pixels, 5,000 validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
 network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside; `taught`: from
-the original alone, as all channels are but `dropped`, `fitted` and `hessian` ones, which have seen no training). Loss
-in nats; KL to the original's answers; size is that of model.safetensors, to the original's.
+the original alone, as all channels are but `dropped`, `fitted` and `hessian` ones, which have seen no training);
+`beside`: the same network, to the reference's. Loss in nats; KL to the original's answers; size is that of
+model.safetensors, to the original's.
 
 """
 
@@ -123,7 +124,7 @@ GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "trainin
 CURVED: dict[str, object] = {"importance": "hessian", "scope": "global", "samples": CALIBRATION_IMAGES}
 ALIKE: dict[str, object] = CURVED | {"scope": "isomorphic"}
 R18, MN3 = "resnet18", "mobilenet_v3_small"
-ROWS: Mapping[str, Row] = {
+ROWS: Mapping[str, Row | Beside] = {
     "oneshot-l1": Row(model=R18, make=at_once()),
     "oneshot-wanda": Row(model=R18, make=at_once(importance="wanda", samples=AT_ONCE_IMAGES), reference="oneshot-l1",
                          margin=-1.0),
@@ -144,6 +145,7 @@ ROWS: Mapping[str, Row] = {
     "channels-50": Row(model=R18, make=taught(channels(macs_ratio=0.5, **ALIKE)), reference="dense-3-taught",
                        margin=-1.0),
     "torch-pruning-50": Row(model=R18, make=taught(by_torch_pruning(0.5)), reference="dense-3-taught"),
+    "channels-50-beside": Beside(row="channels-50", reference="torch-pruning-50", margin=-1.0),
     "channels-25": Row(model=R18, make=taught(channels(macs_ratio=0.25, **ALIKE)), reference="dense-3-taught",
                        margin=-2.0),
     "mobilenet-channels-50-dropped": Row(model=MN3, make=channels(macs_ratio=0.5, reconstruct=False)),
@@ -155,6 +157,8 @@ ROWS: Mapping[str, Row] = {
                                  reference="mobilenet-dense-3-taught"),
     "mobilenet-torch-pruning-50": Row(model=MN3, make=taught(by_torch_pruning(0.5)),
                                       reference="mobilenet-dense-3-taught"),
+    "mobilenet-channels-50-beside": Beside(row="mobilenet-channels-50", reference="mobilenet-torch-pruning-50",
+                                           margin=-1.0),
 }  # fmt: skip
 
 PAGE = Page("PRUNING", HEAD, ROWS)

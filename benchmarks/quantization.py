@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 
-from benchmarks.judged import ANSWERS, Page, Row
+from benchmarks.judged import ANSWERS, Beside, Page, Row
 from benchmarks.peers import by_nncf, by_onnxruntime
 from benchmarks.trained import CALIBRATION_IMAGES, context, training
 from compressor.candidate import Candidate
@@ -31,9 +31,11 @@ HEAD = """# Quantization
 
 Written by `make bench-quantization` on {made}. Networks trained on CIFAR-10 (a JPEG copy) at 64 pixels, 5,000
 validation images; a difference is paired on the same images, in points, with its 95 % interval, and a row fails where
-the lower bound lies below its margin. Loss in nats; KL to the original's answers; size is that of model.safetensors, to
-the original's. `deep-compression`: zeros, then a codebook in each layer, with training in both steps: at 90 % three
-epochs and one, and 16 levels; at 95 % five and one, and 32 levels, beside a dense network given six (`trained-6`).
+the lower bound lies below its margin. `beside`: the same network, to the peer's. Loss in nats; KL to the original's
+answers; size is that of model.safetensors, to the original's. `w4a4`: four bits for weights and activations, by block
+reconstruction without training (`reconstructed`) and trained. `deep-compression`: zeros, then a codebook of 32 levels
+in each layer, with training in both steps: at 90 % three epochs and one; at 95 % five and one, beside a dense network
+given six (`trained-6`).
 
 """
 
@@ -87,13 +89,19 @@ def deep_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Cand
 
 
 R18, MN3 = "resnet18", "mobilenet_v3_small"
-ROWS: Mapping[str, Row] = {
+ROWS: Mapping[str, Row | Beside] = {
     "int8": Row(model=R18, make=integers(), margin=-1.0),
     "int8-onnxruntime": Row(model=R18, make=by(by_onnxruntime)),
     "int8-nncf": Row(model=R18, make=by(by_nncf)),
+    "int8-beside-onnxruntime": Beside(row="int8", reference="int8-onnxruntime", margin=-1.0),
+    "int8-beside-nncf": Beside(row="int8", reference="int8-nncf", margin=-1.0),
     "mobilenet-int8": Row(model=MN3, make=integers(), margin=-1.0),
     "mobilenet-int8-onnxruntime": Row(model=MN3, make=by(by_onnxruntime)),
     "mobilenet-int8-nncf": Row(model=MN3, make=by(by_nncf)),
+    "mobilenet-int8-beside-onnxruntime": Beside(
+        row="mobilenet-int8", reference="mobilenet-int8-onnxruntime", margin=-1.0
+    ),
+    "mobilenet-int8-beside-nncf": Beside(row="mobilenet-int8", reference="mobilenet-int8-nncf", margin=-1.0),
     "w8": Row(model=R18, make=weights(bits=8), margin=-0.5),
     "w6": Row(model=R18, make=weights(bits=6), margin=-0.5),
     "w4": Row(model=R18, make=weights(bits=4), margin=-1.0),
@@ -103,6 +111,7 @@ ROWS: Mapping[str, Row] = {
     "w2-gptq": Row(model=R18, make=weights(bits=2, rounding="gptq")),
     "w1": Row(model=R18, make=weights(bits=1)),
     "w-target-3": Row(model=R18, make=weights(target_bits=3.0)),
+    "w4a4-reconstructed": Row(model=R18, make=integers(bits=4, activation_bits=4, rounding="reconstruction")),
     "mobilenet-w8": Row(model=MN3, make=weights(bits=8), margin=-0.5),
     "mobilenet-w4": Row(model=MN3, make=weights(bits=4)),
     "mobilenet-w4-gptq": Row(model=MN3, make=weights(bits=4, rounding="gptq")),
@@ -115,7 +124,7 @@ ROWS: Mapping[str, Row] = {
     "w2a8-trained": Row(model=R18, make=aware(bits=2), reference="trained-3", margin=-3.0),
     "w1a8-trained": Row(model=R18, make=aware(bits=1), reference="trained-3", margin=-8.0),
     "deep-compression-90": Row(
-        model=R18, make=deep_compression(0.9, epochs=3, bits=4), reference="trained-3", margin=-1.0
+        model=R18, make=deep_compression(0.9, epochs=3, bits=5), reference="trained-3", margin=-1.0
     ),
     "deep-compression-95": Row(
         model=R18, make=deep_compression(0.95, epochs=5, bits=5), reference="trained-6", margin=-1.0
