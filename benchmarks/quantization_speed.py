@@ -35,6 +35,7 @@ AIMS = {"resnet18": 3.3, "mobilenet_v2": 2.2, "resnet50": 3.0, "mobilenet_v3_sma
 TIME_AIM, TURNS = 1.15, 5
 THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
 GROUP = "7 quantization"
+PEER = "onnx INT8 by ONNX Runtime's script"
 
 
 def images(like: Candidate) -> Images:
@@ -50,22 +51,31 @@ def quantized(name: str) -> Candidate:
     return quantize_static.apply(made, QuantizeStatic(), Context(calibration=images(made)))
 
 
-def latencies(made: Candidate) -> dict[str, float]:
-    """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, by runtime and precision."""
+def latencies(name: str) -> dict[str, float]:
+    """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, and of ONNX Runtime's own INT8."""
+    made = quantized(name)
     forms = {"float32": replace(made, plan=QuantizationPlan()), "INT8": made}
-    names = [(runtime, precision) for runtime in ("onnx", "openvino") for precision in forms]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        written = [writer(runtime)(forms[precision], folder, f"{precision}-{runtime}") for runtime, precision in names]
-        processes = [stack.enter_context(clean_process(files, scratch=folder, threads=THREADS)) for files in written]
+        written = {
+            f"{runtime} {precision}": writer(runtime)(forms[precision], folder, f"{precision}-{runtime}")
+            for runtime in ("onnx", "openvino")
+            for precision in forms
+        }
+        peer = by_onnxruntime(untrained(name, SIDE), images(made), folder)
+        written[PEER] = {peer.name: peer}
+        processes = [
+            stack.enter_context(clean_process(files, scratch=folder, threads=THREADS)) for files in written.values()
+        ]
         for process in processes:
             process.prepare(torch.randn(1, 3, SIDE, SIDE))
         timing = time_side_by_side(processes, batch_size=1, threads=THREADS)
-    return {f"{r} {p}": latency.p50_ms for (r, p), latency in zip(names, timing.latencies, strict=True)}
+    return {which: latency.p50_ms for which, latency in zip(written, timing.latencies, strict=True)}
 
 
 def _speed(name: str) -> Row:
-    found = latencies(quantized(name))
+    found = latencies(name)
+    peer = found.pop(PEER)
     reference = found["onnx float32"]
     fastest = min(found, key=lambda which: found[which])
     float32 = min(ms for which, ms in found.items() if which.endswith("float32"))
@@ -76,7 +86,7 @@ def _speed(name: str) -> Row:
         what=f"{name} at {SIDE} pixels, batch 1, {THREADS} threads: p50 of the fastest file ({fastest})",
         measured=f"{found[fastest]:.2f} ms",
         beside=f"{reference:.2f} ms float32 in ONNX Runtime ({reference / found[fastest]:.2f}x as fast); INT8 is "
-        f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}",
+        f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}; {PEER} {peer:.2f}",
         aim="" if aim is None else f">= {aim}x as fast",
         met=None if aim is None else reference / found[fastest] >= aim,
     )
