@@ -3,20 +3,27 @@
 import numpy as np
 import onnx_ir as ir
 
+#: What makes, clips and reads codes of activations. Indices into a codebook are uint8 too, and codes that a layer makes
+#: as it runs: those stay.
+_OF_ACTIVATIONS = {"QuantizeLinear", "DequantizeLinear", "Clip"}
+
 
 def make_signed(model: ir.Model) -> None:
-    """Let every uint8 code and zero point of a quantized graph be 128 less, as int8: it computes the same numbers."""
-    for value in model.graph.initializers.values():
-        if value.const_value is not None and value.const_value.dtype == ir.DataType.UINT8:
-            value.const_value = _less(value.const_value)
-            value.dtype = ir.DataType.INT8
+    """Let every uint8 code and zero point of an activation be 128 less, as int8: it computes the same numbers."""
     for node in model.graph:
-        attribute = node.attributes.get("value") if node.op_type == "Constant" else None
-        if attribute is not None and attribute.as_tensor().dtype == ir.DataType.UINT8:
-            node.attributes["value"] = ir.AttrTensor("value", _less(attribute.as_tensor()))
-        for made in node.outputs:
-            if made.dtype == ir.DataType.UINT8:
-                made.dtype = ir.DataType.INT8
+        if node.op_type in _OF_ACTIVATIONS:
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.dtype == ir.DataType.UINT8:
+                    _sign(value)
+
+
+def _sign(codes: ir.Value) -> None:
+    codes.dtype = ir.DataType.INT8
+    producer = codes.producer()
+    if producer is not None and producer.op_type == "Constant":
+        producer.attributes["value"] = ir.AttrTensor("value", _less(producer.attributes["value"].as_tensor()))
+    elif codes.const_value is not None:
+        codes.const_value = _less(codes.const_value)
 
 
 def _less(codes: ir.TensorProtocol) -> ir.TensorProtocol:
