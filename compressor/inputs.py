@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.layers import weighted_modules
 from compressor.measure.counting import evaluating
 
 #: Layers whose outputs are plain products of a weight with what they see.
@@ -112,11 +113,11 @@ class _Seen(Exception):
 
 
 @contextmanager
-def watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Within this block each run of one of the layers is told, with its name and its first argument."""
+def watching(layers: Mapping[str, nn.Module], see: Callable[..., None]) -> Iterator[None]:
+    """Within this block each run of one of the layers is told, with its name and its first argument, if it has one."""
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda layer, args: see(name, args[0])
+        return lambda layer, args: see(name, *args[:1])
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
@@ -129,8 +130,33 @@ def watching(layers: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]
 def in_order_of_run(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
     """Names of modules in the order in which the network first runs them; behind them those that it does not run."""
     names = list(names)
-    seen = ran(module, names, input_shape)
-    return [*seen, *(name for name in names if name not in seen)]
+    places = _places(module, names, input_shape)
+    return sorted(names, key=lambda name: places.get(name, len(places)))
+
+
+def ends(module: nn.Module, input_shape: tuple[int, int, int]) -> set[str]:
+    """The first and the last of the layers with weights that the network runs."""
+    places = _places(module, weighted_modules(module), input_shape)
+    ordered = sorted(places, key=places.__getitem__)
+    return {*ordered[:1], *ordered[-1:]}
+
+
+def _places(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> dict[str, int]:
+    """When the network first runs each of the named modules that it does run, by their names.
+
+    Torch's attention computes `out_proj` itself: what no hook sees runs with the module that has it.
+    """
+    paths = {name: [name, *_owners(name)] for name in names}
+    order = ran(module, dict.fromkeys(part for path in paths.values() for part in path), input_shape)
+    seen = {part: place for place, part in enumerate(order)}
+    innermost = {name: next((part for part in path if part in seen), None) for name, path in paths.items()}
+    return {name: seen[part] for name, part in innermost.items() if part is not None}
+
+
+def _owners(name: str) -> Iterator[str]:
+    """The modules in which a module lies, the innermost first, but for the network itself."""
+    while name := name.rpartition(".")[0]:
+        yield name
 
 
 def ran(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
@@ -138,7 +164,7 @@ def ran(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, in
     layers = {name: module.get_submodule(name) for name in names}
     seen: dict[str, None] = {}
     where = next(module.parameters()).device
-    with evaluating(module), watching(layers, lambda name, _: seen.setdefault(name)):
+    with evaluating(module), watching(layers, lambda name, *_: seen.setdefault(name)):
         module(torch.zeros(1, *input_shape, device=where))
     return list(seen)
 

@@ -11,7 +11,7 @@ from compressor.allotment import Option, allotted
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.inputs import in_order_of_run
+from compressor.inputs import ends, in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
@@ -100,7 +100,7 @@ class _Work:
         """How each weight shall be coded, in the order in which the network runs them; `answered` is what it says."""
         ran = in_order_of_run(self.candidate.module, self.names.values(), self.candidate.input_shape)
         ordered = sorted(self.names, key=lambda name: ran.index(self.names[name]))
-        fixed = self._fixed(ordered[0], ordered[-1])
+        fixed = self._fixed()
         free = [name for name in ordered if name not in fixed]
         target = self.params.target_bits
         if target is None:
@@ -109,11 +109,12 @@ class _Work:
             found = self._allotted(target, fixed, self._options(free, answered))
         return {name: self._form(fixed.get(name) or found[name]) for name in ordered}
 
-    def _fixed(self, first: str, last: str) -> dict[str, int]:
-        """Bits of those weights for which the params name them, and of the first and the last one of the network."""
+    def _fixed(self) -> dict[str, int]:
+        """Bits of those weights for which the params name them, and of the network's first and last layer."""
+        outer = () if self.params.all_layers else ends(self.candidate.module, self.candidate.input_shape)
         own = {name: first_meant(layer, self.params.bits_by_layer) for name, layer in self.names.items()}
-        ends = {} if self.params.all_layers else {first: ENDS, last: ENDS}
-        return ends | {name: bits for name, bits in own.items() if bits is not None}
+        at_ends = {name: ENDS for name, layer in self.names.items() if layer in outer}
+        return at_ends | {name: bits for name, bits in own.items() if bits is not None}
 
     def _form(self, bits: int) -> Form:
         params = self.params

@@ -12,6 +12,7 @@ from compressor.attention import ATTENTION
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.inputs import ends
 from compressor.quantization.codes import weight_codes
 from compressor.quantization.fitting import Form, encoded
 from compressor.quantization.graph import capture
@@ -74,9 +75,11 @@ class IntegerStep(Generic[P]):
 
     @cached_property
     def ends(self) -> tuple[Product, ...]:
-        """The first and the last product of the network, where they are not treated like all others."""
-        found = [product for product in products(self.graph) if product.kind in KINDS]
-        return () if self.params.all_layers else (found[0], found[-1])
+        """The products of the network's first and last layer, where they are not treated like all others."""
+        if self.params.all_layers:
+            return ()
+        layers = ends(self.candidate.module, self.candidate.input_shape)
+        return tuple(product for product in products(self.graph) if product.layer in layers)
 
     @property
     def full_bits(self) -> int:

@@ -16,6 +16,7 @@ from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models import files
+from compressor.models.torchvision_ops import torchvision
 from compressor.quantization.simulate import deployed, simulated
 from contract.failures import AlreadyQuantized, MissingData, UnfitModel
 from contract.methods.low_bit import QuantizeWeights, Scheme
@@ -109,6 +110,26 @@ def test_the_first_and_the_last_layer_get_eight_bits_unless_all_are_meant() -> N
     assert bits["conv1.weight"] == bits["fc.weight"] == (8, Scheme.SYMMETRIC)
     assert {found for name, found in bits.items() if name.startswith("layer")} == {(2, Scheme.FOUR_LEVEL)}
     assert {w.bits for w in all_of_it.plan.levels.values()} == {2}
+
+
+def test_the_ends_are_those_of_the_network_whatever_is_chosen() -> None:
+    # Given four layers, of which the inner two and the last are chosen / When two bits are asked for
+    layers = (nn.Flatten(), nn.Linear(192, 32), nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 4))
+    made = coded(candidate_of(nn.Sequential(*layers)), bits=2, include=("2", "3", "4"))
+    # Then only the last has eight
+    assert {name: w.bits for name, w in made.plan.levels.items()} == {"2.weight": 2, "3.weight": 2, "4.weight": 8}
+
+
+def test_a_transformer_ends_with_its_head() -> None:
+    # Given a transformer whose last attention computes its `out_proj` itself / When two bits are asked for
+    module = torchvision().models.VisionTransformer(
+        image_size=8, patch_size=4, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+    )
+    made = coded(candidate_of(module), bits=2)
+    # Then the head has eight, and the projection two
+    bits = {name: weight.bits for name, weight in made.plan.levels.items()}
+    assert {name for name, found in bits.items() if found == 8} == {"conv_proj.weight", "heads.head.weight"}
+    assert bits["encoder.layers.encoder_layer_0.self_attention.out_proj.weight"] == 2
 
 
 def test_layers_get_bits_of_their_own() -> None:
