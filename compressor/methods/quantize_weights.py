@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from compressor.inputs import ends, in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
-from compressor.quantization.coding import Coding
+from compressor.quantization.coding import Coded, Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
@@ -54,8 +55,9 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     answered = work.answers()
     images = context.calibration if params.recalibrate and not params.training else None
     with following(candidate.module, images, seed=context.seed, device=context.device):
-        codes = work.coding.apply(work.forms(answered), context.progress)
-    work.tell_of_the_rest(codes)
+        coded = work.coding.apply(work.forms(answered), context.progress)
+    work.tell_of_the_rest(coded)
+    codes = coded.codes
     if params.training:
         codes = work.trained(codes, before, params.training)
     work.tell(codes, before, answered)
@@ -183,15 +185,20 @@ class _Work:
             "Weights are widened to float32 to run: the file is smaller, and the network as fast as before.",
         )
 
-    def tell_of_the_rest(self, codes: Mapping[str, LevelCodes]) -> None:
-        """Which layers stay float."""
-        left = [layer for name, layer in self.names.items() if name not in codes]
-        if not codes:
+    def tell_of_the_rest(self, coded: Coded) -> None:
+        """Which layers stay float, and which are rounded to the nearest although GPTQ is asked for."""
+        left = [layer for name, layer in self.names.items() if name not in coded.codes]
+        if not coded.codes:
             raise UnfitModel(f"Scales and codebooks would take more room than they save, in {left[0]} too.")
         if left:
             self.context.record("layers_left_alone", list(left))
             detail = f"Scales and codebooks would take more room than they save in {', '.join(left[:4])}."
             self.context.notice("layers_left_alone", detail)
+        nearest = {self.names[name]: reason for name, reason in coded.by_itself.items()}
+        if nearest:
+            self.context.record("rounded_to_nearest", {**nearest})
+            told = ", ".join(f"{layer} ({reason})" for layer, reason in islice(nearest.items(), 4))
+            self.context.notice("layers_left_alone", f"Rounded to the nearest, without GPTQ: {told}.")
 
 
 @contextmanager

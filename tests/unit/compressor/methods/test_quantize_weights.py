@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -231,6 +231,42 @@ def test_layers_too_small_for_their_scales_stay_float() -> None:
     assert set(made.plan.weights) == {"2.weight", "3.weight"}
     assert told.records["layers_left_alone"] == ["0"]
     assert "0" in told.notices["layers_left_alone"]
+
+
+class _Blind(nn.Module):
+    """Layers of which nobody knows what they see, and one that sees too much; the last is like others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(3, 98, 3, padding="same")
+        self.attention = nn.MultiheadAttention(98, 2, batch_first=True)
+        self.wide = nn.Linear(98 * 64, 4)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.same(x).flatten(2).transpose(1, 2)
+        return self.head(self.wide(self.attention(tokens, tokens, tokens)[0].flatten(1)))
+
+
+def test_layers_that_gptq_cannot_round_are_told_with_the_reason() -> None:
+    # Given layers whose inputs cannot be unfolded, are seen by no hook, or are too many numbers at once
+    candidate, told = candidate_of(_Blind()), Told()
+    params = {"bits": 4, "rounding": "gptq", "all_layers": True}
+    # When GPTQ is asked for
+    made = coded(candidate, told.context(with_images(candidate, 8)), **params)
+    # Then they have codes too, the nearest ones, and the step says which and why
+    assert len(made.plan.levels) == 5
+    assert told.records["rounded_to_nearest"] == {
+        "same": "what it sees cannot be unfolded",
+        "attention": "what it sees cannot be unfolded",
+        "attention.out_proj": "the network does not call it",
+        "wide": "it sees 6,272 numbers at once",
+    }
+    assert "attention.out_proj (the network does not call it)" in told.notices["layers_left_alone"]
+    # And nothing of it where each weight is to be rounded by itself
+    plain = Told()
+    coded(candidate_of(_Blind()), plain.context(), bits=4)
+    assert "rounded_to_nearest" not in plain.records
 
 
 def test_integers_that_are_there_go_into_a_static_plan() -> None:
