@@ -134,4 +134,6 @@ class QuantizeWeights(Params):
             raise ValueError("group_size parts scales, and scheme codebook has none")
         if self.target_bits is not None and self.bits_by_layer:
             raise ValueError("target_bits and bits_by_layer both say how many bits a layer gets; give one of them")
+        if self.target_bits is not None and (self.bits != 4 or self.scheme is not Scheme.SYMMETRIC):
+            raise ValueError("target_bits chooses bits and scheme of each layer by itself; leave them out")
         return self

@@ -347,6 +347,8 @@ def test_the_scheme_follows_from_the_bits(given: dict[str, object], scheme: str)
         {"bits": 3, "scheme": "ternary"},
         {"scheme": "codebook", "group_size": 32},
         {"target_bits": 4, "bits_by_layer": {"fc": 8}},
+        {"target_bits": 4, "scheme": "codebook"},
+        {"target_bits": 4, "bits": 2},
         {"bits_by_layer": {"fc": 12}},
     ],
 )
@@ -354,3 +356,9 @@ def test_what_does_not_fit_together_is_refused(given: dict[str, object]) -> None
     # Given params that contradict each other / When they are read / Then they are refused
     with pytest.raises(ValueError, match=r"bits|group_size|scheme"):
         QuantizeWeights.model_validate(given)
+
+
+def test_a_target_can_be_read_again_with_the_defaults_written_out() -> None:
+    # Given a target / When its params are stored with all defaults and read again / Then they are the same
+    params = QuantizeWeights(target_bits=4)
+    assert QuantizeWeights.model_validate(params.model_dump(mode="json")) == params
