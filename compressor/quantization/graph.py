@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
+from compressor.exports.exporting import cause
+from contract.failures import UnfitModel
+
 aten = torch.ops.aten
 
 #: Operators that overwrite their first input, and those that give a new tensor.
@@ -58,7 +61,7 @@ def copied(module: GraphModule) -> GraphModule:
 
 
 def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """The program of `module` in eval mode, whose first dimension is free."""
+    """The program of `module` in eval mode, whose first dimension is free; raises `UnfitModel` where it has none."""
     # Torch takes sizes of 0 and 1 for constants, so the example is a batch of two.
     example = torch.zeros(2, *input_shape, device=_device(module))
     batch = torch.export.Dim("batch")
@@ -70,6 +73,16 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
             # Recurrent layers keep their weights in a list of their own too, which says nothing that the graph needs.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights", category=UserWarning)
             return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
+    # Torch loads the classes of these errors with its exporter, and python looks for them where there is an error.
+    except (
+        torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode,
+        torch._subclasses.fake_tensor.DataDependentOutputException,
+        torch._subclasses.fake_tensor.DynamicOutputShapeException,
+    ) as error:
+        told = "The network decides by the values of its inputs, and so cannot be traced"
+        raise UnfitModel(f"{told}: {cause(error)}") from error
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise UnfitModel(f"The network cannot be traced: {cause(error)}") from error
     finally:
         for child, mode in modes.items():
             child.training = mode

@@ -1,10 +1,12 @@
 """A network as a graph."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from compressor.quantization.graph import aten, capture, parameter_name, sites
-from tests.unit.compressor.networks import answers, inputs_for, named, residual
+from contract.failures import UnfitModel
+from tests.unit.compressor.networks import ByContent, answers, inputs_for, named, residual
 
 
 class _Overwriting(nn.Module):
@@ -69,3 +71,37 @@ def test_the_names_of_activations_outlast_a_rebuild() -> None:
     assert one == two
     assert len(set(one)) == len(one)
     assert {"image", "layer1.0.conv1/conv2d", "layer4.1.relu/relu", "layer4.1.relu/relu.1"} <= set(one)
+
+
+class _Equal(nn.Module):
+    """Asks for equality, for which torch has no symbol."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) if torch.equal(x, x.flip(2)) else x.amax((2, 3))
+
+
+class _OfTwo(nn.Module):
+    """Takes two images, and no other number of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.mean((2, 3))
+        return torch.stack([first, second])
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (ByContent(), "decides by the values of its inputs, and so cannot be traced: GuardOnDataDependentSymNode"),
+        (_Equal(), "decides by the values of its inputs, and so cannot be traced: DataDependentOutputException"),
+        (_OfTwo(), "cannot be traced: .*batch"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_with_the_cause_in_one_line(module: nn.Module, told: str) -> None:
+    # Given a network that decides by what it sees, or by how many images there are
+    module.train()
+    # When it is captured, then the failure says so in one line
+    with pytest.raises(UnfitModel, match=told) as caught:
+        capture(module, (3, 4, 4))
+    assert "\n" not in caught.value.detail
+    # And the network is in training mode as before
+    assert module.training
