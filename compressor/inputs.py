@@ -109,7 +109,7 @@ DAMPING = 0.01
 
 
 class _Seen(Exception):
-    """The layer has seen its input: what comes behind it need not run."""
+    """A layer has seen what was looked for: what comes behind it need not run."""
 
 
 @contextmanager
@@ -181,6 +181,21 @@ def input_squares(module: nn.Module, layers: Mapping[str, Seeing], batches: Iter
         for x in batches:
             module(x)
     return sums
+
+
+def first_not_finite(module: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Tensor]) -> str | None:
+    """The first of the layers, as they run, that is given NaN or infinity; none where all are given numbers."""
+    found: list[str] = []
+
+    def see(name: str, x: Tensor) -> None:
+        if not x.isfinite().all():
+            found.append(name)
+            raise _Seen
+
+    with evaluating(module), watching(layers, see), suppress(_Seen):
+        for x in batches:
+            module(x)
+    return found[0] if found else None
 
 
 def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:

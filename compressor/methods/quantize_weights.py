@@ -12,7 +12,7 @@ from compressor.allotment import Option, allotted
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.inputs import ends, in_order_of_run
+from compressor.inputs import ends, first_not_finite, in_order_of_run
 from compressor.layers import first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
@@ -20,6 +20,7 @@ from compressor.quantization.coding import Coded, Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
+from compressor.quantization.ranging import not_finite
 from compressor.training.normalization import following
 from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel
@@ -90,10 +91,15 @@ class _Work:
         return self.context.calibration.take(self.params.samples, seed=self.context.seed)
 
     def answers(self) -> Tensor | None:
-        """What the network says to the calibration images; none where there are none."""
+        """What the network says to calibration images, if there are any; raises `UnfitModel` where it is not finite."""
         if self.context.calibration is None:
             return None
-        return answers(self.candidate.module, self._images(), device=self.context.device)
+        found = answers(self.candidate.module, self._images(), device=self.context.device)
+        if not found.isfinite().all():
+            module = self.candidate.module
+            layer = first_not_finite(module, weighted_modules(module), self._batches())
+            raise not_finite(layer or "the output", layer=layer)
+        return found
 
     def _batches(self) -> Iterator[Tensor]:
         return (batch.x.to(self.context.device) for batch in self._images().batches(_BATCH))

@@ -10,6 +10,7 @@ from compressor.inputs import Seeing, input_products, sees, sees_all
 from compressor.quantization.fitting import Form, encoded
 from compressor.quantization.gptq import compensated
 from compressor.quantization.levels import LevelCodes
+from compressor.quantization.ranging import not_finite
 
 #: Bits of a weight that has no codes.
 FLOAT_BITS = 32
@@ -61,7 +62,7 @@ class Coding:
         self.module.get_parameter(name).copy_(codes.dequantized())
 
     def _compensated(self, name: str, form: Form) -> LevelCodes | str:
-        """The codes of a weight for whose errors others make up, or why none can."""
+        """The codes of a weight for whose errors others make up, or why none can; raises `UnfitModel`."""
         layer = self.layers[name]
         if not sees(layer):
             return "what it sees cannot be unfolded"
@@ -73,4 +74,7 @@ class Coding:
         products = input_products(self.module, layer, self.batches())
         if products is None:
             return "the network does not call it"
+        if not products.isfinite().all():
+            owner = name.rpartition(".")[0]
+            raise not_finite(owner, layer=owner)
         return compensated(self.module.get_parameter(name), products, form, kept=self.masks.get(name))

@@ -101,12 +101,16 @@ class Ranging:
         return activation_code(*range_, top=self.top).model_copy(update={"signed": self.signed})
 
 
+def not_finite(place: str, *, layer: str | None) -> UnfitModel:
+    """What is raised for NaN or infinity at a place of the network."""
+    return UnfitModel(f"The activations at {place} are not finite on the calibration images.", layer=layer)
+
+
 def _check(seen: Mapping[str, Activity], context: Context) -> None:
     """Refuse what is not finite, and tell of what never changes; by site."""
     for site, activity in seen.items():
         if not activity.extremes.finite:
-            layer = site.rpartition("/")[0]
-            raise UnfitModel(f"The activations at {site} are not finite on the calibration images.", layer=layer)
+            raise not_finite(site, layer=site.rpartition("/")[0])
     constant = [site for site, activity in seen.items() if activity.constant]
     if constant:
         context.notice(

@@ -269,6 +269,29 @@ def test_layers_that_gptq_cannot_round_are_told_with_the_reason() -> None:
     assert "rounded_to_nearest" not in plain.records
 
 
+@pytest.mark.parametrize("params", [{}, {"target_bits": 4}, {"rounding": "gptq"}])
+def test_infinite_activations_are_refused_by_the_name_of_the_layer(params: dict[str, object]) -> None:
+    # Given a layer that overflows, in front of one / When weights are coded where there are images
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 4))
+    module.get_parameter("1.weight").data.fill_(3e38)
+    candidate = candidate_of(module)
+    # Then the failure names the layer that is given what is no number
+    with pytest.raises(UnfitModel, match="The activations at 3 are not finite on the calibration images") as caught:
+        coded(candidate, with_images(candidate, 16), **params)
+    assert caught.value.layer == "3"
+
+
+def test_infinite_activations_that_no_answer_shows_are_refused_by_gptq() -> None:
+    # Given a layer that overflows, and what clamps it / When weights are rounded with what layers see
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))
+    module.get_parameter("1.weight").data.fill_(3e38)
+    module.get_parameter("2.weight").data.abs_()
+    candidate = candidate_of(module)
+    # Then the failure names the layer
+    with pytest.raises(UnfitModel, match="The activations at 2 are not finite on the calibration images"):
+        coded(candidate, with_images(candidate, 16), rounding="gptq")
+
+
 def test_integers_that_are_there_go_into_a_static_plan() -> None:
     # Given a network of which one stage has codes of four bits that integer kernels can multiply
     candidate = named("resnet18", size=32)
