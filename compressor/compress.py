@@ -24,7 +24,7 @@ from compressor.rescue import files_left
 from compressor.steps import WEIGHTS, Steps
 from compressor.stopwatch import Stopwatch
 from compressor.verify import Bench
-from contract.failures import ConstraintUnmet
+from contract.failures import ConstraintUnmet, UnfitModel
 from contract.job import JobResult, Verdict
 
 __all__ = ["DataInput", "Desk", "Inputs", "ModelInput", "Order", "Outcome", "compress", "files_left"]
@@ -110,9 +110,12 @@ class _Job:
         )
 
     def _measure_original(self, inputs: Probe) -> State:
-        folder = self.order.scratch / "original"
-        files.write(self.materials.original, folder)
-        return measured(self.materials.original, folder / WEIGHTS, inputs, torch.device(self.order.device))
+        original, folder = self.materials.original, self.order.scratch / "original"
+        try:
+            files.write(original, folder)
+            return measured(original, folder / WEIGHTS, inputs, torch.device(self.order.device))
+        except UnfitModel as failure:
+            raise UnfitModel(f"As it was uploaded, before any step: {failure.detail}") from failure
 
     def _hand_over(self, choice: Choice) -> Outcome:
         """Put the files and the reports into the order's folder; raises ConstraintUnmet where the job says so."""

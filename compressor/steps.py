@@ -148,7 +148,7 @@ class Steps:
         self.desk.step_started(index)
         with blaming(index):
             made = method(step.method)(before.candidate, step, self._context(index, underway, start))
-        state = measured(made, self._write(index, made), self.probe, self._device)
+            state = measured(made, self._write(index, made), self.probe, self._device)
         self.pace.finish()
         report = step_report(state, before, self.original, self.probe, seconds=underway.seconds)
         said = {"details": underway.details, "warnings": tuple(underway.warnings)}

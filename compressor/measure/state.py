@@ -11,6 +11,7 @@ from compressor.candidate import Candidate
 from compressor.measure.accuracy import accuracy, calibration_error, loss, paired_drop
 from compressor.measure.counting import count_macs, count_nonzero, count_parameters, layer_reports, zeros
 from compressor.measure.fidelity import fidelity
+from compressor.measure.finite import check_finite
 from compressor.measure.probe import Probe
 from compressor.quantization.simulate import simulated
 from contract.report import LayerBefore, LayerReport, Measurement, StepReport
@@ -28,8 +29,9 @@ class State:
 
 
 def measured(candidate: Candidate, weights: Path, probe: Probe, device: torch.device) -> State:
-    """Measure the candidate, whose weights have been written to a file."""
+    """Measure the candidate, whose weights have been written to a file; raises `UnfitModel` as `check_finite` does."""
     logits = probe.answers(simulated(candidate), device=device)
+    check_finite(logits)
     macs = count_macs(candidate.module, candidate.input_shape)
     found = Measurement(
         accuracy=accuracy(logits, probe.labels) if probe.labels is not None else None,

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
+from compressor.measure.finite import check_finite
 from compressor.models import edits
 from compressor.models.architectures import build_hollow
 from compressor.models.digits import DigitLayout, from_digits, packed_codes
@@ -67,8 +68,13 @@ class Document(Value):
 
 
 def write(candidate: Candidate, folder: Path) -> None:
-    """Write the candidate into `folder`; weights that have codes or halves are stored as those."""
+    """Write the candidate into `folder`; weights that have codes or halves are stored as those.
+
+    Raises `UnfitModel` where the network answers with NaN or infinity.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    probed = _probed(simulated(candidate), candidate.input_shape, seed=0)
+    check_finite(torch.tensor([probed]))
     state = candidate.module.state_dict()
     tied = _tied(state)
     exceptions = _exceptions(state, candidate.masks)
@@ -91,7 +97,7 @@ def write(candidate: Candidate, folder: Path) -> None:
         tied=tied,
         sparse=sparse | sparse_codes,
         digits=digits,
-        probe=Probe(logits=_probed(simulated(candidate), candidate.input_shape, seed=0)),
+        probe=Probe(logits=probed),
     )
     (folder / DOCUMENT).write_text(document.model_dump_json(indent=1) + "\n")
 

@@ -324,6 +324,17 @@ def test_a_failure_within_a_step_names_the_step(trained_weights: Path, tmp_path:
     assert not re.search(r"/(tmp|home|work|usr)/", caught.value.detail)
 
 
+def test_a_model_that_answers_with_infinity_is_refused_as_uploaded(tmp_path: Path) -> None:
+    # Given finite weights so large that no answer is
+    module = build(NETWORK, seed=0)
+    module.get_parameter("fc.weight").data.fill_(3e38)
+    job = order(tmp_path, write_weights(module, tmp_path / "large.safetensors"), spec(QuantizeDynamic()))
+    # When a job is done with it, then the failure blames the upload and no step
+    with pytest.raises(UnfitModel, match=r"As it was uploaded, .* with NaN or infinity") as caught:
+        compress(job, NotingDesk(tmp_path))
+    assert caught.value.step_index is None
+
+
 def test_what_steps_have_made_can_be_had_although_a_later_one_fails(trained_weights: Path, tmp_path: Path) -> None:
     # Given two steps, and a third that cannot be done
     steps = (PruneWeights(amount=0.1), PruneWeights(amount=0.3), PruneChannels(round_to=256))
