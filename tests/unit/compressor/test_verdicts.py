@@ -1,14 +1,22 @@
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+from torch import nn
+
+from compressor.delivery import Delivery
 from compressor.notices import notices
 from compressor.report.document import ReportDocument
 from compressor.report.figures import ratios
 from compressor.verdicts import may_hold, verdicts
+from compressor.verify import Figures, Proof
 from contract.methods.prune import PruneWeights
 from contract.methods.train import FineTune
 from contract.model import Architecture
-from contract.report import Measurement, Report
-from contract.spec import Constraint, JobSpec, UntrainedModel
+from contract.report import Measurement, Report, Verification
+from contract.spec import Constraint, JobSpec, Output, UntrainedModel
+from tests.unit.compressor.networks import candidate_of
+from tests.unit.compressor.sample_report import latency
 
 MODEL = UntrainedModel(architecture=Architecture(name="resnet18"), weights="none")
 TRAINED = JobSpec(model=MODEL, steps=(FineTune(),))
@@ -77,8 +85,8 @@ def changed(report: Report, **compressed: object) -> Report:
     return report.model_copy(update={"compressed": after, "ratio": ratios(report.baseline, after)})
 
 
-def codes(report: Report, *, masked: int = 0, spec: JobSpec | None = None) -> set[str]:
-    return {notice.code for notice in notices(spec or TRAINED, report, masked, ())}
+def codes(report: Report, *, masked: int = 0, spec: JobSpec | None = None, proofs: tuple[Proof, ...] = ()) -> set[str]:
+    return {notice.code for notice in notices(spec or TRAINED, report, masked, proofs)}
 
 
 def test_a_good_job_has_no_warnings(document: ReportDocument) -> None:
@@ -88,15 +96,44 @@ def test_a_good_job_has_no_warnings(document: ReportDocument) -> None:
 def test_gains_that_are_not_there_are_told(document: ReportDocument) -> None:
     # Given a report, and what a file may be that nobody wants
     report = document.result.report
-    slow = report.baseline.latency
-    assert slow is not None
     # Then each has its warning
     assert codes(changed(report, size_bytes=45_000_000)) == {"larger_on_disk"}
-    assert codes(changed(report, latency=slow.model_copy(update={"p50_ms": 1.06 * slow.p50_ms}))) == {
-        "slower_than_baseline"
-    }
     assert codes(report, masked=1) == {"masked_only"}
     assert codes(changed(report, accuracy=None)) == {"accuracy_not_measured"}
+
+
+def proof(name: str, *, takes: float, integers: float | None = None, precision: str = "as_planned") -> Proof:
+    """A file that takes so many times as long as the float32 file beside it."""
+    output = Output(format=name.split(".")[-1], precision=precision)
+    verified = Verification(
+        runtime="",
+        top1_agreement=1,
+        max_abs_difference=0,
+        latency=latency(takes),
+        baseline_latency=latency(1.0),
+        int8_macs_fraction=integers,
+    )
+    figures = Figures(size_bytes=1, load_seconds=1, peak_memory_bytes=1)
+    files = {name: Path(name)}
+    return Proof(Delivery(output, candidate_of(nn.Identity()), files), verified, figures, figures, torch.zeros(1, 1))
+
+
+def test_each_file_that_should_be_faster_and_is_slower_is_named(document: ReportDocument) -> None:
+    # Given files of a job, most of them slower than floats: integers, halves, and what no runtime is timed with
+    proofs = (
+        proof("model.safetensors", takes=9),
+        proof("model.openvino", takes=0.4, integers=0.9),
+        proof("model.onnx", takes=1.06, integers=0.9),
+        proof("model.torch_export", takes=1.04, integers=0.9),
+        proof("model.float16.onnx", takes=3, precision="float16"),
+    )
+    # When the job is looked at
+    found = notices(TRAINED, document.result.report, 0, proofs)
+    # Then integers that are clearly slower have a warning, and no other file
+    assert [notice.code for notice in found] == ["slower_than_baseline"]
+    assert found[0].detail.startswith("One batch takes 1.06 times as long with model.onnx as")
+    # And the file whose figures are the job's has one whatever its numbers are
+    assert codes(document.result.report, proofs=proofs[-1:]) == {"slower_than_baseline"}
 
 
 def test_an_untrained_model_is_called_so_unless_a_step_trains_it(document: ReportDocument) -> None:
