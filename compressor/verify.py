@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.delivery import Delivery, deliver
+from compressor.exports.onnx import opset
 from compressor.format import runtime_of
 from compressor.measure.accuracy import accuracy, paired_drop, top1
 from compressor.measure.clean_process import CleanProcess, clean_process
@@ -127,6 +128,7 @@ def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
         update={
             "runtime": file.loaded.runtime,
             "int8_macs_fraction": fraction,
+            "opset": opset(delivery.main) if delivery.output.format is OutputFormat.ONNX else None,
             "load_seconds": figures.load_seconds,
             "peak_memory_bytes": figures.peak_memory_bytes,
             "ratio_to_onnx_float32": _ratio_to_onnx(delivery, timing),

@@ -253,6 +253,8 @@ class Verification(Value):
     ratio_to_onnx_float32: float | None = None
     #: Part of the MACs that the runtime's optimized graph does in integers.
     int8_macs_fraction: float | None = None
+    #: Of an ONNX file, the version of the operators that it is written with; codes of four bits need a newer one.
+    opset: int | None = None
     load_seconds: float | None = None
     peak_memory_bytes: int | None = None
     noisy_host: bool = False

@@ -57,6 +57,13 @@ def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = Out
     return _write_zip(model, path.with_name(path.name + ".zip"))
 
 
+def opset(path: Path) -> int:
+    """The version of ONNX's operators that a written file needs: `OPSET`, or a newer one for codes of four bits."""
+    with onnx_zip.graph_file(path) as graph:
+        model = onnx.load(graph, load_external_data=False)
+    return next(int(each.version) for each in model.opset_import if not each.domain)
+
+
 def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
     try:
         with quiet(), torch.no_grad():

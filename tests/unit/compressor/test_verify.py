@@ -83,6 +83,7 @@ def test_an_honest_float32_file_passes(job: Job, tmp_path: Path) -> None:
     assert found.accuracy == job.bench.original.measurement.accuracy
     assert found.top1_agreement == 1
     assert found.int8_macs_fraction is None
+    assert found.opset == 20
     assert found.latency is not None
     assert found.baseline_latency is not None
     assert found.ratio_to_onnx_float32 == found.latency.p50_ms / found.baseline_latency.p50_ms

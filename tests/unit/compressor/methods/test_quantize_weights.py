@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.exports.onnx import export
+from compressor.exports.onnx import export, opset
 from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models import files
@@ -90,13 +90,16 @@ def test_fewer_bits_are_a_smaller_file_and_a_larger_error(tmp_path: Path) -> Non
 def test_onnx_holds_no_float_weight_that_has_codes(tmp_path: Path) -> None:
     # Given a network whose weights have four bits, and others of five / When they are exported
     made = {bits: coded(trained_candidate(), bits=bits, all_layers=True) for bits in (4, 5)}
-    files_of = {bits: onnx.load(export(one, tmp_path / f"{bits}.onnx")) for bits, one in made.items()}
+    paths = {bits: export(one, tmp_path / f"{bits}.onnx") for bits, one in made.items()}
+    files_of = {bits: onnx.load(path) for bits, path in paths.items()}
     # Then codes lie in the narrowest type there is, and no large tensor is of floats
     types = {
         bits: {t.data_type for t in model.graph.initializer if math.prod(t.dims) > 300}
         for bits, model in files_of.items()
     }
     assert types == {4: {onnx.TensorProto.UINT4}, 5: {onnx.TensorProto.UINT8}}
+    # And the narrower one needs newer operators
+    assert {bits: opset(path) for bits, path in paths.items()} == {4: 21, 5: 20}
 
 
 def test_the_first_and_the_last_layer_get_eight_bits_unless_all_are_meant() -> None:
