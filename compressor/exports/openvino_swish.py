@@ -7,6 +7,7 @@ a network that is full of them a quarter less time, and saves two roundings.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from compressor.exports.openvino_runtime import openvino
@@ -35,10 +36,16 @@ def join(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def joined(graph: Path) -> bool:
+    """Whether a written graph has such an operator; one that none was joined in has its gates and products apart."""
+    text = graph.read_text()
+    return any(f'type="{kind}"' in text for kind in ("Swish", "HSwish"))
+
+
 def _swishes(model: Any) -> Iterator[_Swish]:
     operators = openvino().opset13
     # x clamp(x + 3, 0, 6) / 6, of which saturation clamps and the scale divides; and x sigmoid(x).
-    joined = {"Add": operators.hswish, "Sigmoid": operators.swish}
+    whole = {"Add": operators.hswish, "Sigmoid": operators.swish}
     for product in model.get_ordered_ops():
         if product.get_type_name() != "Multiply":
             continue
@@ -47,8 +54,8 @@ def _swishes(model: Any) -> Iterator[_Swish]:
         if x is None or opened is None:
             continue
         kind = opened.get_node().get_type_name()
-        if kind in joined and _made_of(opened.get_node(), coded):
-            yield _Swish(x, product, joined[kind])
+        if kind in whole and _made_of(opened.get_node(), coded):
+            yield _Swish(x, product, whole[kind])
 
 
 def _uncoded(node: Any) -> Any | None:

@@ -286,20 +286,22 @@ def test_how_close_is_close_enough(
 
 
 @pytest.mark.parametrize(
-    ("output", "found", "passes"),
+    ("output", "operator", "found", "passes"),
     [
-        (OPENVINO, moved(-0.5, images=100), True),
-        (OPENVINO, moved(4.4, images=100), True),
-        (OPENVINO, moved(4.5, images=100), False),
-        (OPENVINO, torch.full((100, 2), float("nan")), False),
-        (ONNX, moved(4.4, images=100), False),
+        (OPENVINO, "HSwish", moved(-0.5, images=100), True),
+        (OPENVINO, "Swish", moved(4.4, images=100), True),
+        (OPENVINO, "Swish", moved(4.5, images=100), False),
+        (OPENVINO, "Swish", torch.full((100, 2), float("nan")), False),
+        (OPENVINO, "Sigmoid", moved(4.4, images=100), False),
+        (ONNX, "Swish", moved(4.4, images=100), False),
     ],
 )
 def test_a_file_that_rounds_less_often_may_be_as_wrong_as_the_candidate_on_another_side(
-    job: Job, tmp_path: Path, output: Output, found: Tensor, passes: bool
+    job: Job, tmp_path: Path, output: Output, operator: str, found: Tensor, passes: bool
 ) -> None:
     # Given a candidate whose roundings have moved its answers by two, and a file that may round elsewhere
-    delivery = Delivery(output, job.int8.candidate, {"model": tmp_path / "model"})
+    (tmp_path / "model.xml").write_text(f'<layer id="7" name="a" type="{operator}" version="opset4">')
+    delivery = Delivery(output, job.int8.candidate, {"model": tmp_path / "model.xml"})
     unrounded = moved(2.0, images=100)
     # When they are compared, then the file may be further from the answers without roundings by half the squared error
     if passes:

@@ -17,6 +17,7 @@ from compressor.context import Context
 from compressor.exports import openvino as openvino_export
 from compressor.exports.openvino import write
 from compressor.exports.openvino_runtime import open_file, openvino
+from compressor.exports.openvino_swish import joined
 from compressor.methods.cast import apply as cast
 from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply as quantize_static
@@ -98,8 +99,12 @@ def test_a_swish_whose_input_nobody_else_reads_is_one_operator(
     graph, _ = write(candidate, tmp_path, "model").values()
     # Then the other is an operator of its own, that works on sums which are not rounded yet
     model = openvino().Core().read_model(graph)
-    joined = [node for node in model.get_ordered_ops() if node.get_type_name() == operator]
-    assert [node.input_value(0).get_node().get_type_name() for node in joined] == ["Add"]
+    whole = [node for node in model.get_ordered_ops() if node.get_type_name() == operator]
+    assert [node.input_value(0).get_node().get_type_name() for node in whole] == ["Add"]
+    # And the file says so, which one of a network without swishes does not
+    assert joined(graph)
+    plain, _ = write(quantized(residual()), tmp_path, "plain").values()
+    assert not joined(plain)
 
 
 @pytest.mark.parametrize(
