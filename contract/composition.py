@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
-from contract.methods import Params, Role, Stage
+from contract.methods import Params, Recovery, Role, Stage
 from contract.methods.aware import QuantizeAware
 from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
@@ -116,9 +116,10 @@ def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Faul
             if (earlier := step_named(name)) is not None and earlier >= index:
                 detail = f"{name} is no step before this one, so it cannot teach it. The first step is step_0."
                 yield Fault(pointer=pointer, code=WrongOrder.code, detail=detail)
-        if untrained and isinstance(step, QuantizeAware) and step.distill_from_original:
+        if untrained and isinstance(step.recipe, Recovery) and step.recipe.distill_from_original:
+            place = "" if isinstance(step, Recovery) else "/training"
             yield Fault(
-                pointer=f"/steps/{index}/distill_from_original",
+                pointer=f"/steps/{index}{place}/distill_from_original",
                 code=InvalidSpec.code,
                 detail="The original has no weights, so it cannot teach. Set distill_from_original to false.",
             )

@@ -63,14 +63,30 @@ def test_training_for_integers_comes_before_other_integers() -> None:
     assert codes_of(step("quantize_weights"), step("quantize_aware")) == []
 
 
-def test_a_model_without_weights_does_not_teach() -> None:
-    # Given a model that has learned nothing / When it shall teach its integers / Then that is refused, by its name
-    def pointers(**params: object) -> list[str]:
-        options = JobOptions.model_validate({"steps": [step("quantize_aware", **params)]})
+TAUGHT = {"distill_from_original": True}
+
+
+@pytest.mark.parametrize(
+    ("taught", "place"),
+    [
+        (step("quantize_aware"), ""),
+        (step("fine_tune", **TAUGHT), ""),
+        (step("train_sparse", **TAUGHT), ""),
+        (step("prune_weights", schedule="gradual", training=TAUGHT), "/training"),
+        (step("prune_channels", rounds=2, training=TAUGHT), "/training"),
+        (step("quantize_weights", training=TAUGHT), "/training"),
+    ],
+    ids=lambda value: value["method"] if isinstance(value, dict) else "",
+)
+def test_a_model_without_weights_does_not_teach(taught: Step, place: str) -> None:
+    # Given a model that has learned nothing / When it shall teach / Then that is refused where it is asked for
+    def pointers(step: Step) -> list[str]:
+        options = JobOptions.model_validate({"steps": [step]})
         return [fault.pointer for fault in faults(options, data=frozenset({Role.TRAIN}), untrained=True)]
 
-    assert pointers() == ["/steps/0/distill_from_original"]
-    assert pointers(distill_from_original=False) == []
+    assert pointers(taught) == [f"/steps/0{place}/distill_from_original"]
+    untaught = {"distill_from_original": False}
+    assert pointers(taught | ({"training": untaught} if place else untaught)) == []
 
 
 @pytest.mark.parametrize(("teacher", "is_there"), [("step_0", True), ("step_1", False), ("step_2", False)])
