@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.data.images import Images
+from compressor.layers import weighted_modules
 from compressor.measure.counting import count_macs
 from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
@@ -167,7 +168,7 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module])
     shown = Shown(network, graph, pruning.seed, pruning.images)
     importance = IMPORTANCES[pruning.params.importance](shown)
     groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
-    removed = _removed(network, groups, pruning, names)
+    removed = _removed(network, groups, pruning)
     _mark(network, pruning.masks)
     layers = (part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear))
     outputs: dict[nn.Module, Tensor] = {layer: torch.arange(len(layer.weight)) for layer in layers}
@@ -204,11 +205,10 @@ def _lose(outputs: MutableMapping[nn.Module, Tensor], gone: Gone) -> None:
         outputs[layer] = outputs[layer][left]
 
 
-def _removed(
-    network: nn.Module, groups: Sequence[ChannelGroup], pruning: Pruning, names: Mapping[nn.Module, str]
-) -> list[int]:
+def _removed(network: nn.Module, groups: Sequence[ChannelGroup], pruning: Pruning) -> list[int]:
     """How many positions each group loses: by the ratio, or so many that the target is just met."""
     params, target = pruning.params, pruning.target
+    names = {layer: name for name, layer in weighted_modules(network).items()}
 
     def losing(ratio: float) -> list[int]:
         return removals(groups, params, ratio, names=names)

@@ -10,7 +10,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
-from compressor.layers import matches
+from compressor.layers import first_meant
 from compressor.pruning.costs import Use
 from compressor.pruning.heads import Heads, all_heads
 from compressor.pruning.importance import Importance
@@ -193,7 +193,7 @@ def removals(
 ) -> list[int]:
     """How many positions each group loses where `ratio` of the channels goes, or what is below the threshold.
 
-    Raises `UnfitModel` where nothing of a layer is above it.
+    `names` are those of the layers that patterns can mean. Raises `UnfitModel` where nothing of a layer is above it.
     """
     wanted = _wanted(groups, params, ratio) if params.threshold is None else _above(groups, params, names)
     own = [_own_ratio(group, params, names) for group in groups]
@@ -230,9 +230,10 @@ def given_back(
 
 
 def _own_ratio(group: ChannelGroup, params: PruneChannels, names: Mapping[nn.Module, str]) -> float | None:
-    """The ratio of the first glob that means the group's layer; none where the step's holds for it."""
-    name, ratios = names[group.root], params.ratio_by_layer.items()
-    return next((ratio for pattern, ratio in ratios if matches(name, include=(pattern,), exclude=())), None)
+    """The least of its layers' own ratios; none where the step's holds for all of them."""
+    layers = (names[use.layer] for use in group.uses if use.outputs and use.layer in names)
+    own = (first_meant(name, params.ratio_by_layer) for name in layers)
+    return min((ratio for ratio in own if ratio is not None), default=None)
 
 
 def _wanted(groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float) -> list[float]:

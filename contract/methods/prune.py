@@ -211,7 +211,8 @@ class PruneChannels(Params):
     ratio_by_layer: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict,
         max_length=256,
-        description="Ratios of their own, by globs over the names of modules; the first that matches counts.",
+        description="Ratios of their own, by globs over the names of modules; the first that matches counts. Of layers "
+        "that share their channels the smallest ratio counts.",
     )
     round_to: int = Field(
         default=8,

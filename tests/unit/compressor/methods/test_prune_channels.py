@@ -367,6 +367,16 @@ def test_a_glob_gives_its_layers_a_ratio_of_their_own() -> None:
     assert {widths["layer4.0.conv1"], widths["layer4.1.conv1"]} == {128}
 
 
+def test_of_layers_that_share_their_channels_the_smallest_ratio_counts() -> None:
+    # Given layers that add up, another of which is found first / When two of them have ratios of their own
+    ratios = {"layer1.0.conv2": 0.75, "layer1.1.conv2": 0.25, "layer2.1": 0.0}
+    after = pruned(candidate("resnet18"), PruneChannels(ratio=0.5, ratio_by_layer=ratios, round_to=1))
+    # Then all of them lose the smallest, and a block loses nothing where it adds up either
+    sharing = ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer2.0.conv1", "layer2.0.conv2", "layer2.1.conv1")
+    widths = [after.module.get_submodule(name).out_channels for name in sharing]
+    assert widths == [48, 48, 48, 64, 128, 128]
+
+
 def test_layers_of_the_same_structure_are_ranked_together() -> None:
     # Given a network with one weak inner layer among others like it
     before = candidate("resnet18")
