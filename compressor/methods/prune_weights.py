@@ -17,12 +17,12 @@ from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.cutting import Cut, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
-from compressor.sparsity.schedules import gradual, iterative
+from compressor.sparsity.schedules import Growth, gradual, iterative
 from compressor.sparsity.surgery import operate
 from compressor.training.normalization import following
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
-from compressor.training.state import AfterUpdate, Run
+from compressor.training.state import Run
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.prune import PruneWeights
@@ -164,13 +164,16 @@ class _Work:
         per_epoch = len(split_of(recipe, self.context).learn.batch_sizes(recipe.batch_size))
         updates = recipe.epochs * per_epoch
         if self.params.schedule == "gradual":
-            after, cycles = gradual(self._choose, updates=updates), 1
+            growth, cycles = gradual(self._choose, updates=updates), 1
         else:
-            after, cycles = self._in_rounds(updates, rounds), rounds
-        run = recover(self.candidate, recipe, self.context, after_update=after, cycles=cycles)
+            growth, cycles = self._in_rounds(updates, rounds), rounds
+        run = recover(
+            self.candidate, recipe, self.context,
+            after_update=growth.after_update, settled=growth.settled, cycles=cycles,
+        )  # fmt: skip
         return {name: run.masks[name].cpu() for name in self.chosen.weights}
 
-    def _in_rounds(self, updates: int, rounds: int) -> AfterUpdate:
+    def _in_rounds(self, updates: int, rounds: int) -> Growth:
         original = copy.deepcopy(self.candidate.module.state_dict()) if self.params.rewind else None
         return iterative(self._choose, updates=updates, rounds=rounds, original=original)
 

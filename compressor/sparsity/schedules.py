@@ -1,6 +1,7 @@
 """Pruning while the network is trained: masks that grow from update to update, or from round to round."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,7 +19,16 @@ _CHOICES = 60
 ChooseNow = Callable[[Run, Callable[[float], float]], Mapping[str, Tensor]]
 
 
-def gradual(choose: ChooseNow, *, updates: int) -> AfterUpdate:
+@dataclass(frozen=True)
+class Growth:
+    """Masks that grow during a training."""
+
+    after_update: AfterUpdate
+    #: The number of the update behind which they have grown.
+    settled: int
+
+
+def gradual(choose: ChooseNow, *, updates: int) -> Growth:
     """Masks along the cubic curve (Zhu and Gupta 2017, arXiv:1710.01878), over a training of so many updates."""
     end = max(1, round(_PRUNED_BY * updates))
     every = max(1, end // _CHOICES)
@@ -28,10 +38,10 @@ def gradual(choose: ChooseNow, *, updates: int) -> AfterUpdate:
         if done <= 1 and ((update + 1) % every == 0 or update + 1 == end):
             _mask(run, choose(run, partial(cubic, done=done)))
 
-    return after
+    return Growth(after, end - 1)
 
 
-def iterative(choose: ChooseNow, *, updates: int, rounds: int, original: Mapping[str, Tensor] | None) -> AfterUpdate:
+def iterative(choose: ChooseNow, *, updates: int, rounds: int, original: Mapping[str, Tensor] | None) -> Growth:
     """Masks that grow at the start of every round, by the same part of what is left.
 
     Where the `original` state is given, what is left goes back to it, and its momenta are forgotten.
@@ -49,7 +59,7 @@ def iterative(choose: ChooseNow, *, updates: int, rounds: int, original: Mapping
             if run.average is not None:
                 run.average.restart()
 
-    return after
+    return Growth(after, (rounds - 1) * length)
 
 
 @torch.no_grad()

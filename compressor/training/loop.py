@@ -41,19 +41,22 @@ def train(
     objective: Objective,
     images: Split,
     after_update: AfterUpdate = nothing,
+    settled: int = 0,
     cycles: int = 1,
 ) -> Run:
     """Train the candidate's module in place, keeping pruned weights at zero; it is left in eval mode.
 
-    The recipe's schedule is gone through `cycles` times; `after_update` is told of every update, and may change masks.
+    The recipe's schedule is gone through `cycles` times; `after_update` is told of every update, and may change masks
+    until the one of number `settled`: no epoch that ends before it counts as the best.
 
     A training that goes on from a checkpoint ends with the weights of an uninterrupted one, bit for bit on the same
     machine and threads: what chance decides follows from the seed, the epoch and the image alone. Raises
     `UnfitModel`, `TrainingDiverged`, and `Interrupted` behind the last checkpoint where the job was asked to stop.
     """
     work = _Work(
-        candidate, recipe, context, objective=objective, images=images, after_update=after_update, cycles=cycles
-    )
+        candidate, recipe, context,
+        objective=objective, images=images, after_update=after_update, settled=settled, cycles=cycles,
+    )  # fmt: skip
     resumed = context.checkpoints.resume()
     if resumed is not None:
         work.run.restore(resumed)
@@ -80,6 +83,7 @@ class _Work:
         objective: Objective,
         images: Split,
         after_update: AfterUpdate,
+        settled: int,
         cycles: int,
     ) -> None:
         module = channels_last(candidate.module.to(context.device)).train()
@@ -90,14 +94,17 @@ class _Work:
         weighted = objective if isinstance(objective, Weighted) else None
         self._learners = nn.ModuleList([module, *([weighted] if weighted else [])])
         optimizer = optimizer_for(self._learners, recipe)
-        self.run = Run(module=module, optimizer=optimizer, average=average, straight=straight, objective=weighted)
+        self._per_epoch = len(images.learn.batch_sizes(recipe.batch_size))
+        self.run = Run(
+            module=module, optimizer=optimizer, average=average, straight=straight, objective=weighted,
+            settled=settled // self._per_epoch,
+        )  # fmt: skip
         for name, kept in candidate.masks.items():
             self.run.mask(name, kept)
         self._recipe, self._context, self._objective = recipe, context, objective
         self._images, self._after_update = images, after_update
         self._classes = candidate.num_classes
         self._bf16 = in_bf16(recipe, module, context.device)
-        self._per_epoch = len(images.learn.batch_sizes(recipe.batch_size))
         self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
 
     @property

@@ -23,14 +23,16 @@ def recover(
     context: Context,
     *,
     after_update: AfterUpdate = nothing,
+    settled: int = 0,
     cycles: int = 1,
 ) -> Run:
     """Train the candidate in place by the recipe; raises what `train` raises, and `MissingData`."""
     images = split_of(recipe, context)
     objective = _objective(candidate, recipe, context, images)
     return train(
-        candidate, recipe, context, objective=objective, images=images, after_update=after_update, cycles=cycles
-    )
+        candidate, recipe, context,
+        objective=objective, images=images, after_update=after_update, settled=settled, cycles=cycles,
+    )  # fmt: skip
 
 
 def _objective(candidate: Candidate, recipe: Recovery, context: Context, images: Split) -> Objective:

@@ -39,6 +39,8 @@ class Run:
     curve: list[float] = field(default_factory=list)
     #: Loss on the held-out images after each epoch, where there are any.
     judged: list[float] = field(default_factory=list)
+    #: The first epoch, counted from 0, that can be the best: at the end of those before it masks still grow.
+    settled: int = 0
     #: The module's state after the epoch with the least loss on the held-out images.
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -49,8 +51,9 @@ class Run:
 
     @property
     def epochs_since_best(self) -> int:
-        """How long the loss on the held-out images has not fallen."""
-        return len(self.judged) - 1 - self.judged.index(min(self.judged)) if self.judged else 0
+        """How long the loss on the held-out images has not fallen; 0 until masks have grown."""
+        losses = self.judged[self.settled :]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
     def mask(self, name: str, kept: Tensor) -> None:
         """Keep a parameter's weights at zero from now on where `kept` is false."""

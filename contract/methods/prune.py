@@ -91,7 +91,9 @@ class PruneWeights(Params):
         "(Frankle and Carbin 2019).",
     )
     training: Recovery | None = Field(
-        default=None, description="How the network is trained while it is pruned: for iterative and gradual."
+        default=None,
+        description="How the network is trained while it is pruned: for iterative and gradual. Epochs count for "
+        "patience and keep from where the amount is reached.",
     )
     recalibrate: bool = Field(
         default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."

@@ -16,6 +16,7 @@ from compressor.methods import prune_weights
 from compressor.models.files import read, write
 from compressor.sparsity.patterns import Pattern
 from compressor.training.objectives import kl_divergence
+from compressor.training.splitting import split_of
 from contract.failures import MissingData, NoLayerMatches, UnfitModel
 from contract.methods import Recovery
 from contract.methods.prune import PruneWeights
@@ -298,6 +299,22 @@ def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
     assert loss(answers(trained_.module, DATA), DATA.labels) < loss(answers(at_once.module, DATA), DATA.labels)
 
 
+@pytest.mark.parametrize(("schedule", "settled"), [("gradual", 3), ("iterative", 4)])
+def test_no_epoch_is_the_best_before_the_amount_is_reached(learnt: nn.Module, schedule: str, settled: int) -> None:
+    # Given six epochs that are judged, in the first of which weights still go / When the best is kept
+    notes: dict[str, Json] = {}
+    judging: dict[str, object] = {"epochs": 6, "held_out": 0.25, "keep": "best", "patience": 1}
+    recipe = RECOVERY.model_dump() | judging
+    after = cut(learnt, notes, amount=0.95, schedule=schedule, training=recipe)
+    # Then the amount is reached, and of the epochs that end with it the best is kept
+    assert zeros(after.module) == pytest.approx(0.95, abs=2e-3)
+    held_out = split_of(Recovery.model_validate(recipe), Context(train=DATA)).held_out
+    losses = notes["held_out_loss"]
+    assert held_out is not None
+    assert isinstance(losses, list)
+    assert loss(answers(after.module, held_out), held_out.labels) == pytest.approx(min(losses[settled:]), abs=1e-6)
+
+
 def test_a_rewound_network_has_its_first_weights_where_it_has_any(learnt: nn.Module) -> None:
     # Given rounds that end with a rewinding and, behind the last, hardly a step
     recipe = Recovery(epochs=2, batch_size=48, learning_rate=1e-9, optimizer="sgd").model_dump()
@@ -324,12 +341,15 @@ class Interrupting:
             raise Interrupted
 
 
+@pytest.mark.parametrize("judging", [{}, {"held_out": 0.25, "keep": "best", "patience": 1}], ids=["last", "best"])
 @pytest.mark.parametrize(
     "schedule", [{"schedule": "gradual"}, {"schedule": "iterative"}, {"schedule": "iterative", "rewind": True}]
 )
-def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(learnt: nn.Module, schedule: dict[str, object]) -> None:
+def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(
+    learnt: nn.Module, schedule: dict[str, object], judging: dict[str, object]
+) -> None:
     # Given a pruning during four epochs, with momenta and an average
-    recipe = RECOVERY.model_copy(update={"average": 0.9}).model_dump()
+    recipe = RECOVERY.model_copy(update={"average": 0.9}).model_dump() | judging
     params = PruneWeights.model_validate({"amount": 0.8, "training": recipe, **schedule})
     context = Context(train=DATA, calibration=DATA, seed=4)
     whole = prune_weights.apply(small(learnt), params, context)
