@@ -44,9 +44,11 @@ def gradual(choose: ChooseNow, *, updates: int) -> Growth:
 def iterative(choose: ChooseNow, *, updates: int, rounds: int, original: Mapping[str, Tensor] | None) -> Growth:
     """Masks that grow at the start of every round, by the same part of what is left.
 
-    Where the `original` state is given, what is left goes back to it, and its momenta are forgotten.
+    There are no more rounds than updates. Where the `original` state is given, what is left goes back to it, and its
+    momenta are forgotten.
     """
-    length = max(1, updates // rounds)
+    rounds = min(rounds, updates)
+    length = updates // rounds
 
     def after(run: Run, update: int) -> None:
         number, behind = divmod(update, length)
