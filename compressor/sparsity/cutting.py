@@ -12,6 +12,9 @@ from compressor.sparsity.patterns import Pattern
 from contract.failures import UnfitModel
 from contract.methods.prune import PruneWeights
 
+#: The score of a weight that is zero, but has not been cut.
+_THERE = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -38,12 +41,12 @@ class Cut:
     def kept(
         self, scores: Mapping[str, Tensor], *, now: Callable[[float], float] = lambda amount: amount
     ) -> dict[str, Tensor]:
-        """True where a weight stays, by parameter name.
+        """True where a weight stays, by parameter name; the scores are those of `ranked`.
 
         `now` says how much of an amount is cut by now, where a schedule goes towards it.
         """
         if self.params.threshold is not None:
-            return {name: score > self.params.threshold for name, score in scores.items()}
+            return {name: score > self.params.threshold + _THERE for name, score in scores.items()}
         if self.params.n_of_m is not None:
             return {name: self.pattern.kept(score) for name, score in scores.items()}
         if self.params.compare == "row":
@@ -105,5 +108,5 @@ def ranked(scores: Tensor, earlier: Tensor | None) -> Tensor:
 
     So what is cut already is cut again first, and counts as part of the amount.
     """
-    scores = scores.float() + torch.finfo(torch.float32).tiny
+    scores = scores.float() + _THERE
     return scores if earlier is None else scores * earlier.cpu()

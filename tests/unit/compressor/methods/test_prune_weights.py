@@ -194,6 +194,17 @@ def test_a_threshold_cuts_whatever_is_no_larger(learnt: nn.Module) -> None:
     assert sum(int(str(n)) for n in histogram["after"]) + int(str(histogram["zeros_after"])) == total
 
 
+def test_a_threshold_of_zero_masks_what_is_zero(learnt: nn.Module) -> None:
+    # Given a network in which sparse training has left zeros / When a bound of 0 is cut by
+    sparse = copy.deepcopy(learnt)
+    for weight in sparse.parameters():
+        weight.data[weight.abs() < 0.02] = 0
+    after = cut(sparse, threshold=0, recalibrate=False)
+    # Then they are masked, and nothing else is
+    assert after.masked_count > 1000
+    assert all(torch.equal(mask, sparse.get_parameter(name) != 0) for name, mask in after.masks.items())
+
+
 @pytest.mark.parametrize("importance", ["l1", "gradient", "wanda", "obs"])
 def test_two_of_four_inputs_stay_wherever_they_can(learnt: nn.Module, importance: str) -> None:
     # Given a network whose first convolution has three inputs / When two of every four are cut
