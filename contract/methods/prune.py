@@ -146,8 +146,12 @@ class PruneWeights(Params):
         )
         if spread and fixed:
             raise ValueError("distribution and amount_by_layer spread an amount over layers with scope layer")
-        if self.compare == "row" and (self.importance != "wanda" or self.scope != "layer" or self.count is not None):
-            raise ValueError("compare row ranks the weights of each output: importance wanda, scope layer, an amount")
+        alone = self.pattern == "unstructured" or self.n_of_m is not None
+        ranked = self.importance == "wanda" and self.scope == "layer" and self.count is None and alone
+        if self.compare == "row" and not ranked:
+            raise ValueError(
+                "compare row ranks the single weights of each output: importance wanda, scope layer, an amount or N:M"
+            )
         return self
 
     @model_validator(mode="after")
