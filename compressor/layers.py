@@ -1,6 +1,6 @@
 """The layers of a network: which modules have weights that methods work on, and which of them patterns mean."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -70,3 +70,9 @@ def matching(
         left = " that exclude leaves" if exclude else ""
         raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer=pointer)
     return found
+
+
+def check_each(patterns: Iterable[str], names: Sequence[str], *, pointer: str) -> None:
+    """Raise `NoLayerMatches` where one of the patterns, which stand at `pointer` in the params, means no name."""
+    for pattern in patterns:
+        matching(names, include=(pattern,), exclude=(), pointer=pointer)

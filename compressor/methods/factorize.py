@@ -13,7 +13,7 @@ from compressor.factorization.moments import Sums, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank
 from compressor.factorization.ranks import Chosen, with_energy, within
 from compressor.factorization.survey import Survey, survey
-from compressor.layers import first_meant, matching, weighted_modules
+from compressor.layers import check_each, first_meant, matching, weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.training.normalization import recalibrate
 from contract.failures import UnfitModel
@@ -27,8 +27,7 @@ _DEARER = "no rank that it may have makes it cheaper"
 def preflight(candidate: Candidate, params: Factorize) -> None:
     """See whether the patterns match."""
     _names(candidate, params)
-    for pattern in params.rank_by_layer:
-        matching(list(weighted_modules(candidate.module)), include=(pattern,), exclude=())
+    check_each(params.rank_by_layer, list(weighted_modules(candidate.module)), pointer="/rank_by_layer")
 
 
 def _names(candidate: Candidate, params: Factorize) -> list[str]:

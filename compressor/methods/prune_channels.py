@@ -9,7 +9,7 @@ from torch import nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.layers import matches, matching, weighted_modules
+from compressor.layers import check_each, matches, matching, weighted_modules
 from compressor.measure.counting import count_parameters
 from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
@@ -31,8 +31,7 @@ def preflight(candidate: Candidate, params: PruneChannels) -> None:
     """See whether the patterns match."""
     names = list(weighted_modules(candidate.module))
     matching(names, include=params.include, exclude=params.exclude)
-    for pattern in params.ratio_by_layer:
-        matching(names, include=(pattern,), exclude=())
+    check_each(params.ratio_by_layer, names, pointer="/ratio_by_layer")
 
 
 def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Candidate:

@@ -11,7 +11,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.inputs import sees
-from compressor.layers import matching_weights, weighted_modules
+from compressor.layers import check_each, matching_weights, weighted_modules
 from compressor.measure.quartiles import quartiles
 from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.cutting import Cut, ranked
@@ -48,6 +48,7 @@ class _Weights:
 def preflight(candidate: Candidate, params: PruneWeights) -> None:
     """See whether the patterns match, whether layers fit, and whether there are as many weights as shall be zero."""
     chosen = _chosen(candidate.module, params)
+    check_each(params.amount_by_layer, list(weighted_modules(candidate.module)), pointer="/amount_by_layer")
     Cut.of(params, chosen.weights, chosen.modules).check(chosen.weights)
 
 

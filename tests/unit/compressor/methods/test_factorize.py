@@ -189,8 +189,9 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_reached() -> None:
 
 def test_patterns_for_ranks_must_match_too() -> None:
     params = Factorize(rank=0.5, rank_by_layer={"nowhere": 0.5})
-    with pytest.raises(NoLayerMatches):
+    with pytest.raises(NoLayerMatches) as failure:
         factorize.preflight(trained_candidate(), params)
+    assert failure.value.errors[0].pointer == "/rank_by_layer"
 
 
 def test_layers_keep_their_mode_and_whether_they_learn() -> None:

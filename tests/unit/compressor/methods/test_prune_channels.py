@@ -289,6 +289,15 @@ def test_a_pattern_that_means_nothing_is_said_before_anything_is_done() -> None:
     assert failure.value.errors[0].pointer == "/include"
 
 
+def test_a_layer_with_a_ratio_of_its_own_must_be_there() -> None:
+    # Given a misspelt layer with a ratio of its own / When the step is checked
+    params = PruneChannels(ratio_by_layer={"conv1": 0.1, "layer1.0.cnv1": 0.2})
+    with pytest.raises(NoLayerMatches, match=r"matches layer1\.0\.cnv1\. Near to it: layer1\.0\.conv1") as failure:
+        prune_channels.preflight(candidate("resnet18"), params)
+    # Then the failure points to where it stands
+    assert failure.value.errors[0].pointer == "/ratio_by_layer"
+
+
 def test_nothing_to_remove_is_a_failure() -> None:
     # Given: patterns that mean the classifier only
     params = PruneChannels(include=("fc",))

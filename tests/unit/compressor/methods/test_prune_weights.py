@@ -158,6 +158,15 @@ def test_a_pattern_that_means_nothing_fails_early() -> None:
         prune_weights.preflight(candidate("resnet18"), PruneWeights(include=("cnv1",)))
 
 
+def test_a_layer_with_an_amount_of_its_own_must_be_there() -> None:
+    # Given a misspelt layer with an amount of its own / When the step is checked
+    params = PruneWeights(amount_by_layer={"fc": 0.1, "layer1.0.cnv1": 0.2})
+    with pytest.raises(NoLayerMatches, match=r"matches layer1\.0\.cnv1\. Near to it: layer1\.0\.conv1") as failure:
+        prune_weights.preflight(candidate("resnet18"), params)
+    # Then the failure points to where it stands
+    assert failure.value.errors[0].pointer == "/amount_by_layer"
+
+
 DATA = images(96, seed=0)
 
 
