@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.inputs import sees
+from compressor.inputs import sees, sees_all
 from compressor.layers import check_each, matching_weights, weighted_modules
 from compressor.measure.quartiles import quartiles
 from compressor.measure.semi_structured import semi_structured
@@ -90,7 +90,11 @@ def _chosen(module: nn.Module, params: PruneWeights) -> _Weights:
 
 
 def _fits(weight: Tensor, layer: nn.Module, params: PruneWeights) -> bool:
-    return Cut(params, {}, {}).pattern.fits(weight) and (params.importance not in _SEEING or sees(layer))
+    if params.importance in _SEEING and not sees(layer):
+        return False
+    if params.importance == "obs" and not sees_all(weight[0].numel()):
+        return False
+    return Cut(params, {}, {}).pattern.fits(weight)
 
 
 def _wanted(params: PruneWeights) -> str:

@@ -73,7 +73,7 @@ class PruneWeights(Params):
     on_unfit: Literal["skip", "fail"] = Field(
         default="skip",
         description="What happens to layers that do not fit the pattern or the importance, as the first convolution "
-        "and depthwise ones do not fit 2:4.",
+        "and depthwise ones do not fit 2:4, and those whose outputs have many thousand inputs each do not fit obs.",
     )
     compare: Literal["row", "layer"] = Field(
         default="layer", description="With wanda and scope layer: whether the weights of each output are ranked alone."

@@ -300,6 +300,21 @@ def test_surgery_spreads_an_amount_over_layers_by_magnitude(learnt: nn.Module) -
         assert float(operated.masks[name].float().mean()) == pytest.approx(float(mask.float().mean()), abs=0.02)
 
 
+def test_surgery_leaves_layers_alone_that_see_too_much() -> None:
+    # Given a layer with 8,192 inputs, the products of which are too many to keep
+    wide = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 32 * 32, 4)).eval()
+    # When it must fit, then it is refused before the work
+    with pytest.raises(UnfitModel, match="3 does not fit importance obs"):
+        prune_weights.preflight(small(wide), PruneWeights(importance="obs", on_unfit="fail"))
+    # And where it may be skipped, it is left alone and named
+    notes: dict[str, Json] = {}
+    after = cut(wide, notes, importance="obs")
+    assert (notes["layers"], notes["layers_left_alone"]) == (["0"], ["3"])
+    assert torch.equal(after.module.get_parameter("3.weight"), wide.get_parameter("3.weight"))
+    # And an importance that needs no products prunes it
+    assert cut(wide, importance="wanda").masks.keys() == {"0.weight", "3.weight"}
+
+
 RECOVERY = Recovery(epochs=4, batch_size=16, learning_rate=3e-3)
 
 
