@@ -15,7 +15,7 @@ from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
 from compressor.pruning.heads import unfused_like
-from compressor.pruning.latency import least_ratio
+from compressor.pruning.latency import Reached, least_ratio
 from compressor.pruning.reconstruction import reconstruct
 from compressor.pruning.rounds import Rounds, Start
 from compressor.training.normalization import recalibrate
@@ -44,29 +44,34 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
     start = Start.of(candidate)
     candidate.module.to(context.device)
     rounds = Rounds.of(params.rounds, params.recipe, context)
-    made = rounds.begin(candidate)
+    made, reached = rounds.begin(candidate), rounds.reached
     for number in rounds.left():
         context.progress(number / params.rounds, "finding dependencies")
-        narrowed = _narrowed(made, params, context)
+        narrowed, found = _narrowed(made, params, context)
+        reached = reached.then(found)
         if number == 0:
             _tell_importances(narrowed, context)
         _make_up(narrowed, made, params, rounds.pruning(number))
-        made = rounds.train(_narrower(made, narrowed), number)
+        made = rounds.train(_narrower(made, narrowed), number, reached)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
         raise UnfitModel(_nothing(params, narrowed.opaque))
     if heads:
         context.record("heads", {name: [before, after] for name, (before, after) in heads.items()})
     _tell(channels, narrowed.opaque, params, context)
+    if params.latency_ratio is not None:
+        context.record("latency_left", reached.left)
+        context.record("ratio", reached.ratio)
     context.record("macs_left", narrowed.macs / start.macs if start.macs else 1.0)
     context.record("parameters_left", count_parameters(made.module) / start.parameters)
     return made
 
 
-def _narrowed(candidate: Candidate, params: PruneChannels, context: Context) -> Narrowed:
+def _narrowed(candidate: Candidate, params: PruneChannels, context: Context) -> tuple[Narrowed, Reached]:
+    """What a round leaves, and what it has reached, where that is measured."""
     pruning = _pruning(candidate, params, context)
     if params.latency_ratio is None:
-        return narrow(candidate.module, pruning)
+        return narrow(candidate.module, pruning), Reached()
 
     def left(ratio: float) -> float:
         context.progress(ratio, f"timing it with {ratio:.0%} of the channels removed")
@@ -75,9 +80,7 @@ def _narrowed(candidate: Candidate, params: PruneChannels, context: Context) -> 
         return after / before
 
     reached = least_ratio(left, params.latency_ratio ** (1 / params.rounds))
-    context.record("latency_left", reached.left)
-    context.record("ratio", reached.ratio)
-    return narrow(candidate.module, replace(pruning, target=Target(None, reached.ratio)))
+    return narrow(candidate.module, replace(pruning, target=Target(None, reached.ratio))), reached
 
 
 def _pruning(candidate: Candidate, params: PruneChannels, context: Context) -> Pruning:

@@ -11,10 +11,14 @@ GRID = tuple(step / 20 for step in range(1, 20))
 
 @dataclass(frozen=True)
 class Reached:
-    """The least ratio of the grid that is fast enough, and the part of the time that is left with it."""
+    """The ratio of the channels that has gone, and the part of the time that is left with it."""
 
-    ratio: float
-    left: float
+    ratio: float = 0.0
+    left: float = 1.0
+
+    def then(self, later: "Reached") -> "Reached":
+        """Both together, where the later is a part of what the earlier has left."""
+        return Reached(self.ratio + later.ratio - self.ratio * later.ratio, self.left * later.left)
 
 
 def least_ratio(left: Callable[[float], float], target: float) -> Reached:

@@ -12,13 +12,15 @@ from compressor.context import Context, TrainingState
 from compressor.layers import weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models.edits import Edit, apply_edits
+from compressor.pruning.latency import Reached
 from compressor.training.phase import Phase
 from compressor.training.recovery import recover
 from compressor.training.state import masks_of
 from contract.methods import Recovery
 
-_ROUND, _EDITS = "round", "edits"
+_ROUND, _EDITS, _REACHED = "round", "edits", "reached"
 _ALL_EDITS: TypeAdapter[tuple[Edit, ...]] = TypeAdapter(tuple[Edit, ...])
+_ALL_REACHED: TypeAdapter[Reached] = TypeAdapter(Reached)
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,17 @@ class Rounds:
             return candidate
         edits = _ALL_EDITS.validate_python(self.resumed.values[_EDITS])
         apply_edits(candidate.module, edits[len(candidate.edits) :])
-        return self.train(replace(candidate, edits=edits, masks=masks_of(self.resumed)), self._interrupted)
+        found = replace(candidate, edits=edits, masks=masks_of(self.resumed))
+        return self.train(found, self._interrupted, self.reached)
 
     def left(self) -> range:
         """The rounds that are still to be done."""
         return range(self._interrupted + 1, self.count)
+
+    @property
+    def reached(self) -> Reached:
+        """What the rounds of an interrupted attempt have reached together."""
+        return Reached() if self.resumed is None else _ALL_REACHED.validate_python(self.resumed.values[_REACHED])
 
     @property
     def _interrupted(self) -> int:
@@ -99,20 +107,21 @@ class Rounds:
             progress=lambda done, phase: self.context.progress((number + part * done) / self.count, phase),
         )
 
-    def train(self, candidate: Candidate, number: int) -> Candidate:
-        """Train behind a round, unless it is the last."""
+    def train(self, candidate: Candidate, number: int, reached: Reached) -> Candidate:
+        """Train behind a round, unless it is the last; all rounds until then have `reached` this together."""
         if self.recipe is not None and number + 1 < self.count:
             start = [self.resumed] if self.resumed is not None and number == self._interrupted else []
-            recover(candidate, self.recipe, self._within(candidate, number, start))
+            recover(candidate, self.recipe, self._within(candidate, number, reached, start))
         return candidate
 
-    def _within(self, candidate: Candidate, number: int, start: list[TrainingState]) -> Context:
+    def _within(self, candidate: Candidate, number: int, reached: Reached, start: list[TrainingState]) -> Context:
         edits = _ALL_EDITS.dump_python(candidate.edits, mode="json")
+        marks = {_ROUND: number, _EDITS: edits, _REACHED: _ALL_REACHED.dump_python(reached, mode="json")}
         return replace(
             self.context,
             seed=self.context.seed + number + 1,
             progress=lambda fraction, phase: self.context.progress(
                 (number + fraction) / self.count, f"round {number + 1} of {self.count}, {phase}"
             ),
-            checkpoints=Phase(self.context.checkpoints, start, {_ROUND: number, _EDITS: edits}),
+            checkpoints=Phase(self.context.checkpoints, start, marks),
         )

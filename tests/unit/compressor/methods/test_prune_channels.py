@@ -618,3 +618,23 @@ def test_interrupted_rounds_end_as_uninterrupted_ones(stop_at: int) -> None:
     assert all(torch.equal(state[name], other[name]) for name in state)
     assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
     assert resumed.edits == whole.edits
+
+
+def test_a_part_of_the_time_is_told_of_all_rounds_together() -> None:
+    # Given a machine whose time is the multiply-accumulates / When half of the time shall be left, in three rounds
+    params = ROUNDS.model_copy(update={"macs_ratio": None, "latency_ratio": 0.5})
+    before, notes = plain(), Notes()
+    context = replace(notes.context(), train=IMAGES, time=by_macs)
+    after = prune_channels.apply(before.copied(), params, context)
+    # Then the report tells what is left of the time before the step, and the ratio by which 8 channels become 6, 4, 3
+    now, then = by_macs([after, before])
+    assert notes.details["latency_left"] == pytest.approx(now / then)
+    assert notes.details["ratio"] == pytest.approx(1 - (1 - 0.2) * (1 - 0.3) * (1 - 0.15))
+    # And so it does where the second round was interrupted
+    checkpoints, again = Interrupting(stop_at=3), Notes()
+    with pytest.raises(Interrupted):
+        prune_channels.apply(before.copied(), params, replace(context, checkpoints=checkpoints))
+    checkpoints.stop_at = None
+    resumed = replace(context, checkpoints=checkpoints, record=again.details.__setitem__)
+    prune_channels.apply(before.copied(), params, resumed)
+    assert all(again.details[name] == notes.details[name] for name in ("ratio", "latency_left"))
