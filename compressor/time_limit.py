@@ -3,7 +3,7 @@
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: The interpreter swallows what is raised in destructors and in callbacks of its collector, so it is said again.
@@ -14,8 +14,37 @@ class TimeLimitExceeded(Exception):
     """It took too long."""
 
 
+class Limit:
+    """The limit of a block that is underway."""
+
+    def __init__(self, seconds: float, stop: Callable[[], None]) -> None:
+        self._left, self._stop = seconds, stop
+        self._timer, self._began = threading.Timer(seconds, stop), 0.0
+
+    def start(self) -> None:
+        """Let time count from now on."""
+        self._began = time.monotonic()
+        self._timer = threading.Timer(self._left, self._stop)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Let it count no more."""
+        self._timer.cancel()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this block, which has its own reasons to take long, time does not count."""
+        self.cancel()
+        self._left -= time.monotonic() - self._began
+        try:
+            yield
+        finally:
+            self.start()
+
+
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[Limit]:
     """Raise `TimeLimitExceeded` in this thread where the block still runs after so many seconds.
 
     A signal would do so in the main thread only. The exception arrives between two bytecodes, so a call into C that
@@ -30,16 +59,15 @@ def time_limit(seconds: float) -> Iterator[None]:
                     _raise_in(target)
             time.sleep(_AGAIN_SECONDS)
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
+    limit = Limit(seconds, stop)
     try:
-        timer.start()
-        yield
+        limit.start()
+        yield limit
     finally:
         # First of all, and by itself: whatever arrives from here on is the last.
         over = True
         with lock:
-            timer.cancel()
+            limit.cancel()
 
 
 def _raise_in(thread: int) -> None:

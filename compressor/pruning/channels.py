@@ -18,7 +18,7 @@ from compressor.pruning.heads import unfuse
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import composite
 from compressor.pruning.tracing import Rearranged, trace
-from compressor.time_limit import TimeLimitExceeded, time_limit
+from compressor.time_limit import Limit, TimeLimitExceeded, time_limit
 from contract.failures import PruningFailed, UnfitModel
 from contract.methods.prune import PruneChannels
 
@@ -81,12 +81,13 @@ class Pruning:
 def narrow(module: nn.Module, pruning: Pruning, *, seconds: float = SECONDS) -> Narrowed:
     """A copy of the network without its least important channels, in eval mode; the network itself stays as it is.
 
-    Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`.
+    Raises `PruningFailed` where the dependencies between channels cannot be found, or not in `seconds`, among which
+    those for looking at images do not count.
     """
     narrowed = on_a_copy(
         module,
         pruning.example,
-        lambda network, opaque: _narrowed(network, pruning, opaque),
+        lambda network, opaque, limit: _narrowed(network, pruning, opaque, limit),
         prepare=lambda network: unfuse(network, pruning.example, fixed=pruning.fixed),
         seconds=seconds,
     )
@@ -98,8 +99,8 @@ def _as_it_is(network: nn.Module) -> None:
     del network
 
 
-#: What is done with a copy of a network, given the modules of it around which dependencies are cut.
-Work = Callable[[nn.Module, Sequence[nn.Module]], R]
+#: What is done with a copy of a network, given the modules of it around which dependencies are cut, and its limit.
+Work = Callable[[nn.Module, Sequence[nn.Module], Limit], R]
 
 
 def on_a_copy(
@@ -117,13 +118,18 @@ def on_a_copy(
     Raises `PruningFailed` where they cannot be found, or not in `seconds`.
     """
     try:
-        with time_limit(seconds):
-            return _first_that_works(module, example, work, prepare)
+        with time_limit(seconds) as limit:
+            return _first_that_works(module, example, lambda network, opaque: work(network, opaque, limit), prepare)
     except TimeLimitExceeded as error:
         raise PruningFailed(f"It takes more than {seconds:g} s to see which channels depend on each other.") from error
 
 
-def _first_that_works(module: nn.Module, example: Tensor, work: Work[R], prepare: Callable[[nn.Module], None]) -> R:
+def _first_that_works(
+    module: nn.Module,
+    example: Tensor,
+    work: Callable[[nn.Module, Sequence[nn.Module]], R],
+    prepare: Callable[[nn.Module], None],
+) -> R:
     """Cut the dependencies around what rearranges channels; where that is not enough, around all but plain chains."""
 
     def attempt(opaque_modules: Callable[[nn.Module], Sequence[str]]) -> R:
@@ -159,14 +165,15 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:160]}"
 
 
-def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module]) -> Narrowed:
+def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module], limit: Limit) -> Narrowed:
     names = {part: name for name, part in network.named_modules()}
     fixed = [part for part, name in names.items() if name in pruning.fixed]
     before: list[Tensor] = []
     with network.register_forward_hook(lambda *run: before.append(run[-1].detach())):
         graph = trace(network, pruning.example, opaque=opaque)
     shown = Shown(network, graph, pruning.seed, pruning.images)
-    importance = IMPORTANCES[pruning.params.importance](shown)
+    with limit.paused():
+        importance = IMPORTANCES[pruning.params.importance](shown)
     groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
     removed = _removed(network, groups, pruning)
     _mark(network, pruning.masks)

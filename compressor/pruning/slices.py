@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from compressor.pruning.channels import on_a_copy
 from compressor.pruning.groups import channel_members
 from compressor.pruning.tracing import trace
+from compressor.time_limit import Limit
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def channel_slices(module: nn.Module, example: Tensor, *, fixed: Collection[str]
     Raises `PruningFailed` where the dependencies between channels cannot be found.
     """
 
-    def found(network: nn.Module, opaque: Sequence[nn.Module]) -> list[list[tuple[str, int, tuple[int, ...]]]]:
+    def found(
+        network: nn.Module, opaque: Sequence[nn.Module], _: Limit
+    ) -> list[list[tuple[str, int, tuple[int, ...]]]]:
         layers = [part for name, part in network.named_modules() if name in fixed]
         names = {parameter: name for name, parameter in network.named_parameters()}
         groups = channel_members(trace(network, example, opaque=opaque), fixed=layers)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from compressor.time_limit import TimeLimitExceeded, time_limit
+from compressor.time_limit import Limit, TimeLimitExceeded, time_limit
 
 # It may come while the collector calls back (hypothesis listens there), which swallows it with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -54,6 +54,24 @@ def test_what_is_done_in_time_is_left_alone() -> None:
 
     # Then: nothing happens
     assert done == 499500
+
+
+def test_time_within_a_pause_does_not_count_and_other_time_does() -> None:
+    # Given: work that takes longer than its limit, and then never ends
+    done = threading.Event()
+
+    def work(limit: Limit) -> None:
+        with limit.paused():
+            time.sleep(0.3)
+            done.set()
+        spin()
+
+    # When: the first is done in a pause
+    with pytest.raises(TimeLimitExceeded), time_limit(0.1) as limit:
+        work(limit)
+
+    # Then: only the second is stopped
+    assert done.is_set()
 
 
 def test_it_is_said_again_where_it_was_swallowed() -> None:
