@@ -285,16 +285,18 @@ def test_layers_stand_beside_what_they_were(document: ReportDocument) -> None:
     was |= {"layer1.0.conv1": narrower, "layer2.0.conv1": denser}
     beside = tuple(layer.model_copy(update={"before": was[layer.name]}) for layer in first.layers)
     worth = {"layer1.0.conv1": [0.01, 0.2, 0.35, 0.6, 1.5]}
-    details: dict[str, Json] = {"importance": dict(worth), "output_error": {"layer2.0.conv1": [0.31, 0.042]}}
+    errors: dict[str, Json] = {"layer2.0.conv1": [0.31, 0.042], "layer1.0.conv1": 0.123}
+    details: dict[str, Json] = {"importance": dict(worth), "output_error": errors}
     told = first.model_copy(update={"layers": beside, "details": details})
     # When the page is made
     html = page(document.model_copy(update={"steps": (told, *rest)}))
-    # Then both shapes, counts and fractions are told, what there was to choose from, and what fitting has done
+    # Then both shapes, counts and fractions are told, what there was to choose from, and what fitting and surgery did
     assert '<code class="was">64×64×3×3</code> → <code>32×32×3×3</code>' in html
     assert '<span class="was">36.9 k →</span> 9.22 k' in html
     assert '<span class="was">0.0 % →</span> 22.0 %' in html
     assert "0.01, 0.35, 1.5" in html
     assert '<span class="was">31.0 % →</span> 4.2 %' in html
+    assert '<td class="number">12.3 %</td>' in html
     assert html.count('class="was"') == 5
     # And a picture has a bar for every layer, under its name
     assert "Layer by layer, before and after prune_channels" in html
