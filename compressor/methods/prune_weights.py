@@ -12,9 +12,8 @@ from compressor.context import Context
 from compressor.data.images import Images
 from compressor.inputs import sees, sees_all
 from compressor.layers import check_each, matching_weights, weighted_modules
-from compressor.measure.quartiles import quartiles
 from compressor.measure.semi_structured import semi_structured
-from compressor.sparsity.cutting import Cut, ranked
+from compressor.sparsity.cutting import Cut, choice, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
 from compressor.sparsity.schedules import Growth, gradual, iterative
@@ -124,7 +123,6 @@ class _Work:
         if self.params.importance == "obs":
             return self._by_surgery()
         scores = IMPORTANCES[self.params.importance](self._look(self.candidate.module))
-        self._tell(scores)
         return self._kept(scores, lambda amount: amount, self.candidate.masks)
 
     def _look(self, module: nn.Module) -> Look:
@@ -148,16 +146,20 @@ class _Work:
     def _kept(
         self, scores: Mapping[str, Tensor], now: Callable[[float], float], earlier: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
+        if now(1.0) == 1.0:
+            # All of an amount is cut by this choice, so it is the last.
+            self._tell({name: choice(score, earlier.get(name)) for name, score in scores.items()})
         return self.cut.kept({name: ranked(score, earlier.get(name)) for name, score in scores.items()}, now=now)
 
-    def _tell(self, scores: Mapping[str, Tensor]) -> None:
+    def _tell(self, choices: Mapping[str, list[float]]) -> None:
         """What there was to choose from."""
-        found: dict[str, Json] = {self.chosen.modules[name]: list(quartiles(score)) for name, score in scores.items()}
+        found: dict[str, Json] = {self.chosen.modules[name]: list(one) for name, one in choices.items() if one}
         self.context.record("importance", found)
 
     def _by_surgery(self) -> dict[str, Tensor]:
         look = self._look(self.candidate.module)
         found = operate(look, self.cut, self.candidate.masks, tell=self.context.progress)
+        self._tell({name: one.importance for name, one in found.items()})
         self.context.record(
             "output_error", {self.chosen.modules[name]: round(one.error, 6) for name, one in found.items()}
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import prune
 
+from compressor.measure.quartiles import quartiles
 from compressor.sparsity.amounts import erk, own_amounts
 from compressor.sparsity.patterns import Pattern
 from contract.failures import UnfitModel
@@ -110,3 +111,9 @@ def ranked(scores: Tensor, earlier: Tensor | None) -> Tensor:
     """
     scores = scores.float() + _THERE
     return scores if earlier is None else scores * earlier.cpu()
+
+
+def choice(scores: Tensor, earlier: Tensor | None) -> list[float]:
+    """The quartiles of what there is to choose from, which is what no earlier step has cut; none where that is all."""
+    left = scores if earlier is None else scores[earlier.cpu()]
+    return quartiles(left) if len(left) else []

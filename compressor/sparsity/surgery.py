@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from compressor.inputs import Seeing, damped, input_products
 from compressor.sparsity.amounts import cubic
-from compressor.sparsity.cutting import Cut, ranked
+from compressor.sparsity.cutting import Cut, choice, ranked
 from compressor.sparsity.hessian import operated, output_error
 from compressor.sparsity.importance import Look, magnitude
 
@@ -21,6 +21,8 @@ class Operated:
     kept: Tensor
     #: The part of the layer's output that is lost, as a sum of squares.
     error: float
+    #: What there was to choose from at last, as `choice` tells it.
+    importance: list[float]
 
 
 def operate(
@@ -60,12 +62,15 @@ def _operated(name: str, weight: nn.Parameter, products: Tensor, cut: Cut, earli
     groups, features, _ = products.shape
     grouped = (groups, -1, features)
 
+    last = torch.empty(0)
+
     def choose(scores: Tensor, done: float) -> Tensor:
-        shaped = ranked(scores.cpu().view(weight.shape), earlier)
-        kept = cut.kept({name: shaped}, now=lambda amount: cubic(amount, done))[name]
+        nonlocal last
+        last = scores.cpu().view(weight.shape)
+        kept = cut.kept({name: ranked(last, earlier)}, now=lambda amount: cubic(amount, done))[name]
         return (kept if earlier is None else kept & earlier.cpu()).view(grouped).to(scores.device)
 
     h, before = damped(products), weight.detach().float().reshape(grouped)
     after, kept = operated(before, h, choose)
     weight.copy_(after.view(weight.shape))
-    return Operated(kept.view(weight.shape).cpu(), output_error(before, after, h))
+    return Operated(kept.view(weight.shape).cpu(), output_error(before, after, h), choice(last, earlier))

@@ -334,6 +334,24 @@ def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
     assert loss(answers(trained_.module, DATA), DATA.labels) < loss(answers(at_once.module, DATA), DATA.labels)
 
 
+@pytest.mark.parametrize("params", [{"importance": "obs"}, {"schedule": "gradual"}, {"schedule": "iterative"}])
+def test_the_report_tells_what_there_was_to_choose_from_at_last(learnt: nn.Module, params: dict[str, object]) -> None:
+    # Given a pruning that chooses several times / When it is done
+    notes: dict[str, Json] = {}
+    recipe = {} if "importance" in params else {"training": RECOVERY.model_dump()}
+    after = cut(learnt, notes, amount=0.5, **params, **recipe)
+    # Then least, quartiles and most of each layer are told, of the weights that were still there
+    told = notes["importance"]
+    assert isinstance(told, dict)
+    assert list(told) == [name.removesuffix(".weight") for name in after.masks]
+    for five in told.values():
+        assert isinstance(five, list)
+        assert len(five) == 5
+        numbers = [float(str(number)) for number in five]
+        assert numbers == sorted(numbers)
+        assert 0 < numbers[1] < numbers[3]
+
+
 @pytest.mark.parametrize(("schedule", "settled"), [("gradual", 3), ("iterative", 4)])
 def test_no_epoch_is_the_best_before_the_amount_is_reached(learnt: nn.Module, schedule: str, settled: int) -> None:
     # Given six epochs that are judged, in the first of which weights still go / When the best is kept
