@@ -13,7 +13,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.inputs import ends, first_not_finite, in_order_of_run
-from compressor.layers import first_meant, matching_weights, weighted_modules
+from compressor.layers import check_each, first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
 from compressor.quantization.coding import Coded, Coding
@@ -35,6 +35,7 @@ _BATCH = 32
 def preflight(candidate: Candidate, params: QuantizeWeights) -> None:
     """Raise where no layer can be meant, or where an earlier step has given one its codes."""
     _layers(candidate, params)
+    check_each(params.bits_by_layer, list(weighted_modules(candidate.module)), pointer="/bits_by_layer")
 
 
 def _layers(candidate: Candidate, params: QuantizeWeights) -> dict[str, str]:

@@ -18,7 +18,7 @@ from compressor.methods import prune_weights, quantize_static, quantize_weights
 from compressor.models import files
 from compressor.models.torchvision_ops import torchvision
 from compressor.quantization.simulate import deployed, simulated
-from contract.failures import AlreadyQuantized, MissingData, UnfitModel
+from contract.failures import AlreadyQuantized, MissingData, NoLayerMatches, UnfitModel
 from contract.methods.low_bit import QuantizeWeights, Scheme
 from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
@@ -143,6 +143,15 @@ def test_layers_get_bits_of_their_own() -> None:
     assert (bits["conv1"], bits["layer1.0.conv1"], bits["layer2.0.conv1"], bits["layer4.1.conv2"], bits["fc"]) == (
         8, 8, 4, 1, 3,
     )  # fmt: skip
+
+
+def test_a_layer_with_bits_of_its_own_must_be_there() -> None:
+    # Given a misspelt layer with bits of its own / When the step is checked
+    params = QuantizeWeights(bits_by_layer={"fc": 8, "layer1.0.cnv1": 2})
+    with pytest.raises(NoLayerMatches, match=r"matches layer1\.0\.cnv1") as failure:
+        quantize_weights.preflight(named("resnet18", size=32), params)
+    # Then the failure points to where it stands
+    assert failure.value.errors[0].pointer == "/bits_by_layer"
 
 
 def test_what_is_left_out_stays_float() -> None:
