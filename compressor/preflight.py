@@ -19,9 +19,9 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
 
     The models of a soup are compared with the network tensor by tensor, unless a step before it changes these.
     A step behind one that puts another network in the model's place is asked about that network, still untrained; one
-    behind a step that keeps some classes about a network with these.
+    behind a step that keeps some classes about a network with these. The same stand in for the models that steps leave.
     """
-    candidate = materials.original
+    candidate, others = materials.original, dict(materials.others)
     for index, step in enumerate(steps):
         with blaming(index):
             _check_labels(step, materials)
@@ -29,8 +29,9 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
             if check is not None:
                 check(candidate, step)
             if isinstance(step, Merge) and not any(earlier.reshapes for earlier in steps[:index]):
-                check_ingredients(candidate, step, Context(others=materials.others))
-            candidate = _replaced(candidate, step, materials)
+                check_ingredients(candidate, step, Context(others=others))
+            candidate = _replaced(candidate, step, Context(others=others))
+        others[f"step_{index}"] = candidate.copied
 
 
 def _check_labels(step: Params, materials: Materials) -> None:
@@ -43,11 +44,11 @@ def _check_labels(step: Params, materials: Materials) -> None:
             raise MissingData(f"{step.method} reads labels, and the images of data.{role} have none.{way}")
 
 
-def _replaced(candidate: Candidate, step: Params, materials: Materials) -> Candidate:
+def _replaced(candidate: Candidate, step: Params, context: Context) -> Candidate:
     if step.stage is Stage.ARCHITECTURE:
-        return method(step.method)(materials.begin(), step, Context())
+        return method(step.method)(candidate.copied(), step, context)
     if isinstance(step, Distill) and step.student != "current":
-        return student_of(candidate.copied(), step, Context(others=materials.others))
+        return student_of(candidate.copied(), step, context)
     if step.kept_classes is not None:
         return keeping(candidate.copied(), step.kept_classes)
     return candidate
