@@ -199,6 +199,7 @@ NoticeCode = Literal[
     "other_target",
     "layers_left_alone",
     "larger_than_teacher",
+    "classes_by_order",
     "low_bit_is_storage_only",
     "values_became_zero",
 ]

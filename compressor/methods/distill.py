@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -36,7 +36,7 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     split = split_of(params, context)
     images = replace(split, learn=replace(split.learn, views=params.views))
     teachers, student = teachers_of(params.teachers, context), student_of(candidate, params, context)
-    columns = [shared_classes(student, teacher) if params.compares_answers else None for teacher in teachers]
+    columns = _columns(student, teachers, params, context)
     voice = voice_of(teachers, columns, images.learn)
     _warn_of_size(student, teachers, context)
     tell_accuracy(context, "before", student.module)
@@ -48,6 +48,19 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     made = _taught(student, teachers[0], voice, params, context, images)
     tell_accuracy(context, "after", made.module)
     return made
+
+
+def _columns(
+    student: Candidate, teachers: Sequence[Candidate], params: Distill, context: Context
+) -> list[Tensor | None]:
+    """Which of each teacher's classes are the student's, where answers are compared."""
+    if not params.compares_answers:
+        return [None] * len(teachers)
+    pointers = ["/teacher"] if len(teachers) == 1 else [f"/teacher/{index}" for index in range(len(teachers))]
+    return [
+        shared_classes(student, teacher, context, pointer=pointer)
+        for teacher, pointer in zip(teachers, pointers, strict=True)
+    ]
 
 
 def _taught(

@@ -1,30 +1,42 @@
 """Which of a teacher's classes are the student's."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.classes import names_of
+from compressor.context import Context
 from compressor.models.architectures import width_of_logits
 from contract.failures import ClassesMismatch
 
+#: Names of classes that a failure tells at most.
+_TOLD = 8
 
-def shared_classes(student: Candidate, teacher: Candidate) -> Tensor | None:
+
+def shared_classes(
+    student: Candidate, teacher: Candidate, context: Context, *, pointer: str | None = None
+) -> Tensor | None:
     """The teacher's columns (classes,) for the student's classes, by name; None where they are the same already.
 
     A teacher's classes without names go by their numbers, as those that `keep_classes` leaves of them do. Raises
-    `ClassesMismatch` where the numbers of classes differ and no names say which are which. As many classes without
-    names, or with names of their own, are taken to be in the same order.
+    `ClassesMismatch` where the numbers of classes differ and no names say which are which, and where the teacher knows
+    some of the student's names and not the others. As many classes without names are taken to be in the same order; so
+    are those with none in common, with a notice. `pointer` says where the params name the teacher.
     """
     width = width_of_logits(teacher.module, teacher.input_shape)
     columns = _by_name(student, teacher, width)
     if columns is not None:
         return None if columns == list(range(width)) else torch.tensor(columns)
-    if width != student.num_classes:
-        unknown = _unknown(student, teacher)
+    unknown = _unknown(student, teacher)
+    if width != student.num_classes or 0 < len(unknown) < student.num_classes:
         raise ClassesMismatch(
-            f"The teacher tells {width} classes apart, and the student {student.num_classes}{unknown}."
+            f"The teacher tells {width} classes apart, and the student {student.num_classes}{_told(unknown)}.",
+            pointer=pointer,
         )
+    if unknown:
+        context.notice("classes_by_order", _in_order(student, teacher))
     return None
 
 
@@ -36,11 +48,26 @@ def _by_name(student: Candidate, teacher: Candidate, width: int) -> list[int] | 
     return [places[name] for name in student.classes] if places.keys() >= set(student.classes) else None
 
 
-def _unknown(student: Candidate, teacher: Candidate) -> str:
+def _unknown(student: Candidate, teacher: Candidate) -> list[str]:
+    """The student's names that are not among the teacher's; none where one of both has no names."""
     if student.classes is None or teacher.classes is None:
+        return []
+    return [name for name in student.classes if name not in teacher.classes]
+
+
+def _told(unknown: Sequence[str]) -> str:
+    if not unknown:
         return ""
-    missing = [name for name in student.classes if name not in teacher.classes]
-    return f", of which the teacher does not know {', '.join(missing[:4])}"
+    others = f" and {len(unknown) - _TOLD} others" if len(unknown) > _TOLD else ""
+    return f", of which the teacher does not know {', '.join(unknown[:_TOLD])}{others}"
+
+
+def _in_order(student: Candidate, teacher: Candidate) -> str:
+    pairs = [f"{own} as {told}" for own, told in zip(names_of(student), names_of(teacher), strict=False)]
+    return (
+        "Student and teacher have no name of a class in common, so the classes are taken in order: "
+        f"{', '.join(pairs[:_TOLD])}."
+    )
 
 
 def answering_for(columns: Tensor | None, voice: nn.Module) -> nn.Module:

@@ -40,7 +40,7 @@ def _objective(candidate: Candidate, recipe: Recovery, context: Context, images:
     if not recipe.distill_from_original:
         return labels
     original = context.other("original")
-    teacher = answering_for(shared_classes(candidate, original), channels_last(original.module))
+    teacher = answering_for(shared_classes(candidate, original, context), channels_last(original.module))
     return distillation(
         partial(kl_divergence, temperature=TEMPERATURE),
         answers_of(teacher, images.learn, recipe, context),

@@ -13,6 +13,7 @@ from torch import Tensor
 from compressor.choice import deliverable
 from compressor.classes import Kept
 from compressor.compress import compress
+from compressor.context import Context
 from compressor.data.images import Images
 from compressor.measure.accuracy import accuracy, answers, calibration_error, loss, paired_drop
 from compressor.measure.fidelity import fidelity
@@ -144,9 +145,9 @@ def test_a_teacher_without_names_is_known_by_its_numbers() -> None:
     # Given a student that has kept two of the classes of a teacher without names
     teacher = trained_candidate()
     # When it is asked which of them are the student's / Then those of the same numbers are
-    columns = shared_classes(replace(trained_candidate(), num_classes=2, classes=("2", "0")), teacher)
+    columns = shared_classes(replace(trained_candidate(), num_classes=2, classes=("2", "0")), teacher, Context())
     assert columns is not None
     assert columns.tolist() == [2, 0]
     # And a student with other names is not mistaken for one
     with pytest.raises(Failure):
-        shared_classes(replace(trained_candidate(), num_classes=2, classes=("blue", "red")), teacher)
+        shared_classes(replace(trained_candidate(), num_classes=2, classes=("blue", "red")), teacher, Context())

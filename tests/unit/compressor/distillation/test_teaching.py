@@ -295,6 +295,27 @@ def test_a_class_that_the_teacher_does_not_know_is_named() -> None:
         taught(student, params("kl"), tutor)
 
 
+def test_names_that_agree_in_part_are_not_taken_in_order() -> None:
+    # Given as many names on both sides, of which one is the student's alone
+    student, tutor = replace(fresh(), classes=("a", "b", "c", "d")), wide(("b", "a", "c", "x"), [0, 1, 2, 0])
+    # When the student is to learn what the teacher says / Then the one is told, and where the teacher is named
+    with pytest.raises(ClassesMismatch, match="of which the teacher does not know d") as caught:
+        taught(student, params("kl"), tutor)
+    assert [fault.pointer for fault in caught.value.errors] == ["/teacher"]
+
+
+def test_names_that_do_not_agree_at_all_are_taken_in_order_and_said_to_be() -> None:
+    # Given a teacher whose names are in another language / When it teaches / Then it is said who is taken for whom
+    student, tutor = replace(fresh(), classes=("a", "b", "c", "d")), wide(("w", "x", "y", "z"), [0, 1, 2, 0])
+    said: dict[str, str] = {}
+    taught(student, params("kl"), tutor, notice=said.__setitem__)
+    assert "a as w, b as x, c as y, d as z" in said["classes_by_order"]
+    # And where one of both has no names, there is nothing to say
+    said.clear()
+    taught(replace(student, classes=None), params("kl"), tutor, notice=said.__setitem__)
+    assert "classes_by_order" not in said
+
+
 @pytest.mark.parametrize("objective", ["mse", [{"objective": "mse"}, {"objective": "rkd", "weight": 1e-9}]])
 def test_classes_are_matched_by_name(objective: object) -> None:
     # Given a teacher that has the student's classes among others, in another order
