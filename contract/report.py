@@ -200,6 +200,7 @@ NoticeCode = Literal[
     "layers_left_alone",
     "larger_than_teacher",
     "classes_by_order",
+    "other_preprocessing",
     "low_bit_is_storage_only",
     "values_became_zero",
 ]

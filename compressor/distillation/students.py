@@ -15,14 +15,17 @@ from compressor.pruning.channels import Pruning, Target, narrow
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill, Scaled
 from contract.methods.prune import PruneChannels
-from contract.model import Architecture
+from contract.model import Architecture, Preprocessing
+
+_POINTER = "/student"
 
 
 def student_of(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     """The student, for the caller to train; it takes the candidate's inputs and tells its classes apart.
 
-    Raises what `replacement` raises; `ClassesMismatch` where another model has other classes, and `InvalidArchitecture`
-    where it does not take such inputs; `UnfitModel` and `PruningFailed` where the teacher cannot be made smaller.
+    Raises what `replacement` raises; `ClassesMismatch` where another model has other classes, or another order of them,
+    and `InvalidArchitecture` where it does not take such inputs; `UnfitModel` and `PruningFailed` where the teacher
+    cannot be made smaller.
     """
     match params.student:
         case Architecture() as architecture:
@@ -32,16 +35,32 @@ def student_of(candidate: Candidate, params: Distill, context: Context) -> Candi
         case "current":
             return candidate
         case name:
-            return _another(candidate, context.other(name))
+            return _another(candidate, context.other(name), context)
 
 
-def _another(candidate: Candidate, other: Candidate) -> Candidate:
-    """The other model, in the candidate's place."""
+def _another(candidate: Candidate, other: Candidate, context: Context) -> Candidate:
+    """The other model, in the candidate's place: the images are read once, as the candidate takes them."""
     width = width_of_logits(other.module, candidate.input_shape)
     if width != candidate.num_classes:
-        raise ClassesMismatch(f"The student tells {width} classes apart, and the model {candidate.num_classes}.")
+        raise ClassesMismatch(
+            f"The student tells {width} classes apart, and the model {candidate.num_classes}.", pointer=_POINTER
+        )
+    if candidate.classes and other.classes and candidate.classes != other.classes:
+        raise ClassesMismatch(
+            "The student's classes have other names than the model's, or stand in another order.", pointer=_POINTER
+        )
+    if other.preprocessing != candidate.preprocessing:
+        context.notice("other_preprocessing", _images_told(other.preprocessing, candidate.preprocessing))
     other.module.requires_grad_(True)
     return replace(other, preprocessing=candidate.preprocessing, classes=candidate.classes)
+
+
+def _images_told(own: Preprocessing, model: Preprocessing) -> str:
+    differ = [name for name in Preprocessing.model_fields if getattr(own, name) != getattr(model, name)]
+    return (
+        "The student came with another preprocessing. From this step on it takes images as the job's model does: "
+        f"{', '.join(f'{name} {getattr(model, name)} instead of {getattr(own, name)}' for name in differ)}."
+    )
 
 
 def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: int) -> Candidate:

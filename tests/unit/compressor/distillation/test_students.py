@@ -47,6 +47,32 @@ def test_another_model_of_other_classes_cannot() -> None:
         student_of(trained_candidate(), Distill(student=NAME), context)
 
 
+@pytest.mark.parametrize("classes", [("b", "a", "c", "d"), ("a", "b", "c", "x")], ids=["another order", "other names"])
+def test_another_model_that_names_its_classes_otherwise_cannot(classes: tuple[str, ...]) -> None:
+    # Given a model whose outputs stand for other classes than those of the job's model
+    context = Context(others={NAME: lambda: replace(other(), classes=classes)})
+    # When it is to go on from its weights / Then it is refused, where it is named
+    candidate = replace(trained_candidate(), classes=("a", "b", "c", "d"))
+    with pytest.raises(ClassesMismatch, match="other names than the model's, or stand in another order") as caught:
+        student_of(candidate, Distill(student=NAME), context)
+    assert [fault.pointer for fault in caught.value.errors] == ["/student"]
+
+
+def test_another_model_of_another_preprocessing_is_told_of() -> None:
+    # Given a model that was trained on images of another normalization, and one of the same
+    brighter = PREPROCESSING.model_copy(update={"mean": (0.1, 0.1, 0.1)})
+    for preprocessing, told in ((brighter, {"other_preprocessing"}), (PREPROCESSING, set())):
+        said: dict[str, str] = {}
+        context = Context(
+            others={NAME: lambda its=preprocessing: replace(other(), preprocessing=its)}, notice=said.__setitem__
+        )
+        # When it is to learn / Then it takes images as the job's model does, and that is said
+        made = student_of(trained_candidate(), Distill(student=NAME), context)
+        assert made.preprocessing == PREPROCESSING
+        assert said.keys() == told
+        assert all("mean (0.5, 0.5, 0.5) instead of (0.1, 0.1, 0.1)" in sentence for sentence in said.values())
+
+
 def test_a_scaled_copy_has_a_part_of_the_channels_and_is_fresh(tmp_path: Path) -> None:
     # Given a teacher / When a copy of half its width is to learn from it
     teacher, made = trained_candidate(), student(Distill(student=Scaled(width=0.5)))
