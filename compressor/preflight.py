@@ -1,5 +1,7 @@
 """What can be said against a job's steps before the first of them runs."""
 
+from contextlib import nullcontext, suppress
+
 from compressor.blame import blaming
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -8,7 +10,7 @@ from compressor.lightening.classifier import keeping
 from compressor.materials import Materials
 from compressor.method import method, preflight
 from compressor.methods.merge import check_ingredients
-from contract.failures import MissingData
+from contract.failures import MissingData, NoLayerMatches
 from contract.methods import Params, Role, Stage
 from contract.methods.distill import Distill
 from contract.methods.merge import Merge
@@ -20,17 +22,20 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
     The models of a soup are compared with the network tensor by tensor, unless a step before it changes these.
     A step behind one that puts another network in the model's place is asked about that network, still untrained; one
     behind a step that keeps some classes about a network with these. The same stand in for the models that steps leave.
+    Which layers there are behind a step that adds some, only a step itself can say when it begins.
     """
-    candidate, others = materials.original, dict(materials.others)
+    candidate, others, added = materials.original, dict(materials.others), False
     for index, step in enumerate(steps):
         with blaming(index):
             _check_labels(step, materials)
             check = preflight(step.method)
             if check is not None:
-                check(candidate, step)
+                with suppress(NoLayerMatches) if added else nullcontext():
+                    check(candidate, step)
             if isinstance(step, Merge) and not any(earlier.reshapes for earlier in steps[:index]):
                 check_ingredients(candidate, step, Context(others=others))
             candidate = _replaced(candidate, step, Context(others=others))
+        added = step.adds_layers or (added and not _is_taken_by_another(step))
         others[f"step_{index}"] = candidate.copied
 
 
@@ -42,6 +47,11 @@ def _check_labels(step: Params, materials: Materials) -> None:
         if found is not None and not found.labelled:
             way = " With alpha 1 it learns from the teacher alone." if isinstance(step, Distill) else ""
             raise MissingData(f"{step.method} reads labels, and the images of data.{role} have none.{way}")
+
+
+def _is_taken_by_another(step: Params) -> bool:
+    """Whether the step puts another network in the model's place."""
+    return step.stage is Stage.ARCHITECTURE or (isinstance(step, Distill) and step.student != "current")
 
 
 def _replaced(candidate: Candidate, step: Params, context: Context) -> Candidate:

@@ -89,3 +89,8 @@ class Factorize(Params):
         if self.rank_by_layer and self.rank is None:
             raise ValueError("rank_by_layer gives single layers another rank than all others, so it needs rank")
         return self
+
+    @property
+    def adds_layers(self) -> bool:
+        """Factors, in the place of a layer."""
+        return True

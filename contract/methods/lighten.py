@@ -90,3 +90,8 @@ class Lighten(Params):
     def kept_classes(self) -> tuple[str | int, ...] | None:
         """Those of `keep_classes`."""
         return self.keep_classes
+
+    @property
+    def adds_layers(self) -> bool:
+        """Where several layers stand in the place of one."""
+        return bool(self.separable or self.small_kernels)

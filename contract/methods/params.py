@@ -143,6 +143,11 @@ class Params(Value):
         return None
 
     @property
+    def adds_layers(self) -> bool:
+        """Whether it leaves layers under names that nobody knows before it is done."""
+        return False
+
+    @property
     def labelled(self) -> frozenset[Role]:
         """The datasets whose labels the step reads."""
         return frozenset({Role.TRAIN} if self.recipe else ())
