@@ -1,6 +1,6 @@
 """What can be said against a job's steps before the first of them runs."""
 
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from compressor.blame import blaming
 from compressor.candidate import Candidate
@@ -9,6 +9,7 @@ from compressor.distillation.students import student_of
 from compressor.lightening.classifier import keeping
 from compressor.materials import Materials
 from compressor.method import method, preflight
+from compressor.methods.distill import check_teachers
 from compressor.methods.merge import check_ingredients
 from contract.failures import MissingData, NoLayerMatches
 from contract.methods import Params, Role, Stage
@@ -21,22 +22,40 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
 
     The models of a soup are compared with the network tensor by tensor, unless a step before it changes these.
     A step behind one that puts another network in the model's place is asked about that network, still untrained; one
-    behind a step that keeps some classes about a network with these. The same stand in for the models that steps leave.
-    Which layers there are behind a step that adds some, only a step itself can say when it begins.
+    behind a step that keeps some classes about a network with these. The same stand in for the models that steps leave,
+    and teach. Which layers there are behind a step that adds some, only a step itself can say when it begins.
     """
-    candidate, others, added = materials.original, dict(materials.others), False
+    candidate, others = materials.original, dict(materials.others)
+    #: The models whose layers are not known yet.
+    vague: set[str] = set()
+    added = False
     for index, step in enumerate(steps):
+        context = Context(others=others)
         with blaming(index):
             _check_labels(step, materials)
-            check = preflight(step.method)
-            if check is not None:
-                with suppress(NoLayerMatches) if added else nullcontext():
-                    check(candidate, step)
+            with _sparing(added):
+                _check(candidate, step)
             if isinstance(step, Merge) and not any(earlier.reshapes for earlier in steps[:index]):
-                check_ingredients(candidate, step, Context(others=others))
-            candidate = _replaced(candidate, step, Context(others=others))
-        added = step.adds_layers or (added and not _is_taken_by_another(step))
+                check_ingredients(candidate, step, context)
+            candidate = _replaced(candidate, step, context)
+            added = step.adds_layers or (added and not _is_taken_by_another(step))
+            if isinstance(step, Distill):
+                with _sparing(added or not vague.isdisjoint(step.teachers)):
+                    check_teachers(candidate, step, context)
         others[f"step_{index}"] = candidate.copied
+        if added:
+            vague.add(f"step_{index}")
+
+
+def _check(candidate: Candidate, step: Params) -> None:
+    check = preflight(step.method)
+    if check is not None:
+        check(candidate, step)
+
+
+def _sparing(added: bool) -> AbstractContextManager[None]:
+    """Within this block a layer may be missing where steps before add some."""
+    return suppress(NoLayerMatches) if added else nullcontext()
 
 
 def _check_labels(step: Params, materials: Materials) -> None:

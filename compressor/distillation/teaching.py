@@ -31,6 +31,15 @@ def check_layers(student: Candidate, params: Distill) -> None:
         check_student(Side(student, role="student"), params.terms)
 
 
+def check_pairs(student: Candidate, teacher: Candidate, params: Distill) -> None:
+    """Look for the layers of both that are compared; raises `NoLayerMatches` and `UnfitModel` as `teaching` does."""
+    if params.looks_inside:
+        learner, tutor = Side(student, role="student"), Side(teacher, role="teacher")
+        for index, term in enumerate(params.terms):
+            if isinstance(term, FeatureTerm):
+                pairs_of(term, index, learner, tutor)
+
+
 @contextmanager
 def teaching(
     params: Distill, context: Context, *, student: Candidate, teacher: Candidate, answers: Answers, images: int

@@ -10,7 +10,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teachers_of, voice_of
-from compressor.distillation.teaching import check_layers, teaching
+from compressor.distillation.teaching import check_layers, check_pairs, teaching
 from compressor.distillation.unaided import compared, tell_accuracy
 from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
@@ -29,6 +29,16 @@ def preflight(candidate: Candidate, params: Distill) -> None:
         check_layers(replacement(candidate, params.student, seed=0), params)
     elif params.student == "current":
         check_layers(candidate, params)
+
+
+def check_teachers(student: Candidate, params: Distill, context: Context) -> None:
+    """See whether those who teach are there, know the student's classes and have the layers that are compared.
+
+    Raises what `apply` raises: `UnfitModel`, `ClassesMismatch` and `NoLayerMatches`.
+    """
+    teachers = [context.other(name) for name in params.teachers]
+    _columns(student, teachers, params, context)
+    check_pairs(student, teachers[0], params)
 
 
 def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:

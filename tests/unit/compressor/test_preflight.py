@@ -1,11 +1,13 @@
 """What can be said against a job's steps is said before the first of them, and nothing else is."""
 
+from dataclasses import replace
+
 import pytest
 
 from compressor.candidate import Candidate
 from compressor.materials import Materials
 from compressor.preflight import check_steps
-from contract.failures import NoLayerMatches
+from contract.failures import ClassesMismatch, Failure, NoLayerMatches, UnfitModel
 from contract.methods import Params
 from contract.methods.distill import Distill, Scaled
 from contract.methods.factorize import Factorize
@@ -22,7 +24,7 @@ def checked(*steps: Params, **others: Candidate) -> None:
     check_steps(
         steps,
         Materials(
-            original=trained_candidate(),
+            original=given["original"],
             train=DATA,
             calibration=DATA,
             evaluation=None,
@@ -71,3 +73,44 @@ def test_a_layer_that_no_step_adds_is_missed_at_once(before: tuple[Params, ...],
     with pytest.raises(NoLayerMatches) as caught:
         checked(*before, step)
     assert caught.value.step_index == len(before)
+
+
+OTHER = "mdl_" + "0" * 26
+NAMED = replace(trained_candidate(), classes=("a", "b", "c", "x"))
+
+
+@pytest.mark.parametrize(
+    ("step", "failure", "sentence", "pointer"),
+    [
+        ({"teacher": OTHER}, ClassesMismatch, "does not know d", "/teacher"),
+        ({"teacher": ["original", OTHER]}, ClassesMismatch, "does not know d", "/teacher/1"),
+        ({"teacher": "mdl_" + "1" * 26}, UnfitModel, "There is no model mdl_1", ""),
+        (
+            {"objective": [{"objective": "rkd", "layers": [["layer4", "stage4"]]}]},
+            NoLayerMatches,
+            "The teacher has no layer stage4",
+            "/objective/0/layers/0/1",
+        ),
+    ],
+    ids=["classes", "classes of the second", "no teacher", "layer"],
+)
+def test_a_teacher_that_cannot_teach_is_refused_before_the_first_step(
+    step: dict[str, object], failure: type[Failure], sentence: str, pointer: str
+) -> None:
+    # Given a network that is pruned, and then learns from one that cannot teach it / When the steps are checked
+    student = replace(trained_candidate(), classes=("a", "b", "c", "d"))
+    with pytest.raises(failure, match=sentence) as caught:
+        checked(PruneWeights(amount=0.5), Distill.model_validate(step), original=student, **{OTHER: NAMED})
+    # Then it is said before either runs, and where the teacher or its layer is named
+    assert [fault.pointer for fault in caught.value.errors] == [f"/steps/1{pointer}"]
+
+
+def test_a_teacher_whose_layers_a_step_may_have_added_is_asked_when_it_teaches() -> None:
+    # Given a teacher that a step has factorized, and a student of known layers / When one of its factors is named
+    step = {"teacher": "step_0", "student": {"width": 0.5}}
+    layers = [["layer3.0.conv2", "layer3.0.conv2.1"]]
+    hint = Distill.model_validate(step | {"objective": [{"objective": "fitnet", "layers": layers}]})
+    # Then it may be there by then; of the model as the job got it, it is not
+    checked(Factorize(), hint)
+    with pytest.raises(NoLayerMatches, match="The teacher has no layer"):
+        checked(Factorize(), hint.model_copy(update={"teacher": "original"}))
