@@ -199,6 +199,7 @@ NoticeCode = Literal[
     "other_target",
     "layers_left_alone",
     "larger_than_teacher",
+    "answers_not_kept",
     "classes_by_order",
     "other_preprocessing",
     "low_bit_is_storage_only",

@@ -80,7 +80,7 @@ def _taught(
         # What layers give out is not kept, and so the answers are not either.
         answers = live_answers(voice, params, context)
     else:
-        answers = answers_of(voice, images.learn, params, context)
+        answers, context = answers_of(voice, images.learn, params, context, classes=student.num_classes)
     count = len(images.learn)
     with teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective:
         return train(student, params, context, objective=objective, images=images).coded(student)

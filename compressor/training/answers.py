@@ -1,6 +1,7 @@
 """What a teacher says to the images from which a student learns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,37 @@ from contract.methods import Recipe
 #: From a batch to the teacher's logits (N, classes) for it.
 Answers = Callable[[Batch], Tensor]
 
+#: Bytes that answers may take which are kept: they lie on the device.
+LARGEST = 2**31
+#: Forward passes that an epoch of training takes for each image; a teacher's answer takes one.
+_TRAINING_PASSES = 3
 
-def answers_of(teacher: nn.Module, images: Images, recipe: Recipe, context: Context) -> Answers:
-    """The teacher's logits: asked for once, or for every batch where the recipe shows no image twice alike."""
+
+def answers_of(
+    teacher: nn.Module, images: Images, recipe: Recipe, context: Context, *, classes: int
+) -> tuple[Answers, Context]:
+    """The teacher's logits: asked for once, or for every batch where the recipe shows no image twice alike.
+
+    So they are too where there are more of them than may be kept, with a notice. The context is that in which the
+    training goes on: what it tells of its progress is counted beside the asking.
+    """
     if recipe.mix != "none" or (recipe.augment != "none" and images.views is None):
-        return live_answers(teacher, recipe, context)
-    return KeptAnswers(_asking(teacher, recipe, context), images, recipe, context)
+        return live_answers(teacher, recipe, context), context
+    taken = _versions(images, recipe) * len(images) * classes * torch.float32.itemsize
+    if taken > LARGEST:
+        context.notice(
+            "answers_not_kept",
+            f"The teacher's answers take {taken / 2**30:.1f} GiB, and {LARGEST / 2**30:.0f} may be kept: it is asked "
+            "anew for every batch.",
+        )
+        return live_answers(teacher, recipe, context), context
+    kept = KeptAnswers(_asking(teacher, recipe, context), images, recipe, context)
+    return kept, replace(context, progress=kept.progress)
+
+
+def _versions(images: Images, recipe: Recipe) -> int:
+    """How many versions of each image a training sees."""
+    return 1 if recipe.augment == "none" else min(images.views or recipe.epochs, recipe.epochs)
 
 
 def live_answers(teacher: nn.Module, recipe: Recipe, context: Context) -> Answers:
@@ -50,6 +76,8 @@ class KeptAnswers:
         self._ask, self._images, self._recipe, self._context = ask, images, recipe, context
         #: By the version's number.
         self._kept: dict[int, Tensor] = {}
+        #: The done fraction of the training.
+        self._trained = 0.0
 
     def __call__(self, batch: Batch) -> Tensor:
         """Logits of shape (N, classes)."""
@@ -57,9 +85,22 @@ class KeptAnswers:
             self._kept[batch.view] = self._asked(batch.view)
         return self._kept[batch.view][batch.index.to(self._context.device)]
 
+    def progress(self, fraction: float, phase: str) -> None:
+        """Tell how far the training is, beside the asking."""
+        self._trained = fraction
+        self._tell(phase)
+
     def _asked(self, view: int) -> Tensor:
-        if not self._kept:
-            self._context.progress(0.0, "asking the teacher")
         recipe, seed = self._recipe, self._context.seed
         seen = self._images.seen(recipe.batch_size, seed=seed, view=view, augment=recipe.augment)
-        return torch.cat([self._ask(batch.x) for batch in seen])
+        said: list[Tensor] = []
+        for batch in seen:
+            said.append(self._ask(batch.x))
+            self._tell("asking the teacher", asked=sum(map(len, said)) / len(self._images))
+        return torch.cat(said)
+
+    def _tell(self, phase: str, *, asked: float = 0.0) -> None:
+        """How much is done of asking and training, so much of the next version among it."""
+        training = _TRAINING_PASSES * self._recipe.epochs
+        done = len(self._kept) + asked + training * self._trained
+        self._context.progress(done / (_versions(self._images, self._recipe) + training), phase)

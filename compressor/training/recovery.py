@@ -28,22 +28,20 @@ def recover(
 ) -> Run:
     """Train the candidate in place by the recipe; raises what `train` raises, and `MissingData`."""
     images = split_of(recipe, context)
-    objective = _objective(candidate, recipe, context, images)
+    objective, context = _objective(candidate, recipe, context, images)
     return train(
         candidate, recipe, context,
         objective=objective, images=images, after_update=after_update, settled=settled, cycles=cycles,
     )  # fmt: skip
 
 
-def _objective(candidate: Candidate, recipe: Recovery, context: Context, images: Split) -> Objective:
+def _objective(candidate: Candidate, recipe: Recovery, context: Context, images: Split) -> tuple[Objective, Context]:
+    """What the training makes small, and the context in which it goes on."""
     labels = partial(cross_entropy, smoothing=recipe.label_smoothing)
     if not recipe.distill_from_original:
-        return labels
+        return labels, context
     original = context.other("original")
     teacher = answering_for(shared_classes(candidate, original, context), channels_last(original.module))
-    return distillation(
-        partial(kl_divergence, temperature=TEMPERATURE),
-        answers_of(teacher, images.learn, recipe, context),
-        labels=labels,
-        alpha=ALPHA,
-    )
+    answers, context = answers_of(teacher, images.learn, recipe, context, classes=candidate.num_classes)
+    distance = partial(kl_divergence, temperature=TEMPERATURE)
+    return distillation(distance, answers, labels=labels, alpha=ALPHA), context

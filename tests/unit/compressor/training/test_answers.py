@@ -1,6 +1,7 @@
 """A teacher is asked as seldom as can be, and says the same."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def said(answers: Answers, data: Images, recipe: Recipe, epochs: int) -> list[Te
 
 
 def heard(teacher: Counting, data: Images, recipe: Recipe, epochs: int = 5) -> list[Tensor]:
-    return said(answers_of(teacher, data, recipe, Context()), data, recipe, epochs)
+    answers, _ = answers_of(teacher, data, recipe, Context(), classes=3)
+    return said(answers, data, recipe, epochs)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,42 @@ def test_no_gradient_reaches_the_teacher(recipe: Recipe) -> None:
     (student - told).square().sum().backward()
     assert not told.requires_grad
     assert teacher.weight.grad is None
+
+
+def test_answers_that_take_too_much_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given room for the answers to one version of the images
+    monkeypatch.setattr("compressor.training.answers.LARGEST", len(DATA) * 3 * 4)
+    teacher, notices = Counting(), dict[str, str]()
+    context = Context(notice=notices.__setitem__)
+    # When a student hears of one version for five epochs / Then the teacher was asked once, and nothing is said
+    once, _ = answers_of(teacher, DATA, Recipe(batch_size=8, epochs=5), context, classes=3)
+    said(once, DATA, Recipe(), epochs=5)
+    assert (teacher.asked, notices) == (len(DATA), {})
+    # When it hears of two / Then the teacher is asked in every epoch, says the same, and that is told
+    two, recipe = replace(DATA, views=2), CHANGED.model_copy(update={"epochs": 5})
+    live, _ = answers_of(teacher, two, recipe, context, classes=3)
+    anew = said(live, two, recipe, epochs=5)
+    assert teacher.asked == 6 * len(DATA)
+    assert notices.keys() == {"answers_not_kept"}
+    monkeypatch.undo()
+    kept = heard(Counting(), two, recipe)
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(anew, kept, strict=True))
+
+
+def test_progress_goes_on_while_the_teacher_is_asked() -> None:
+    # Given two versions of images, which are asked for in the first and in the second of three epochs
+    told: list[tuple[float, str]] = []
+    data, recipe = replace(DATA, views=2), Recipe(epochs=3, batch_size=6, augment="crop")
+    context = Context(progress=lambda fraction, phase: told.append((fraction, phase)))
+    # When the training tells its own progress behind each batch
+    answers, inner = answers_of(Counting(), data, recipe, context, classes=3)
+    for epoch in range(3):
+        batches = list(data.batches(6, seed=0, epoch=epoch, augment="crop"))
+        for number, batch in enumerate(batches):
+            answers(batch)
+            inner.progress((epoch + (number + 1) / len(batches)) / 3, "training")
+    # Then every batch that is asked for moves it, as every batch that is learnt from does, up to the end
+    fractions = [fraction for fraction, _ in told]
+    assert all(before < after for before, after in pairwise(fractions))
+    assert fractions[-1] == pytest.approx(1.0)
+    assert [phase for _, phase in told].count("asking the teacher") == 2 * 4
