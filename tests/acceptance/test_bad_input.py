@@ -121,6 +121,22 @@ def test_weights_with_nan_are_named(client: Client, tmp_path: Path) -> None:
     assert "features.0.weight" in job.error.detail
 
 
+def test_a_teacher_of_other_classes_is_named(client: Client, model: str, train: str, tmp_path: Path) -> None:
+    # Given a model of ten classes, and one of seven
+    path = weights_file(tmp_path, "squeezenet1_1", num_classes=7)
+    architecture_of_seven = architecture("squeezenet1_1", num_classes=7)
+    teacher = client.upload_model(path, architecture=architecture_of_seven, preprocessing=INPUT).id
+    # When the first is to learn from the second what that answers, behind another step
+    steps = [{"method": "prune_weights"}, {"method": "distill", "teacher": teacher}]
+    job = client.wait(client.submit({"model": model, "data": {"train": train}, "steps": steps}).id)
+    # Then the job fails before its first step, and says which teacher it was
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error.code == "classes_mismatch"
+    assert "7 classes" in job.error.detail
+    assert [fault.pointer for fault in job.error.errors] == ["/steps/1/teacher"]
+
+
 def archive(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
