@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.data.images import Images
 from contract.failures import UnfitModel
-from contract.report import Accuracy, NoticeCode
+from contract.report import NoticeCode
 from contract.value import Json
 
 
@@ -92,8 +92,8 @@ class Context:
     notice: Callable[[NoticeCode, str], None] = _silent_notice
     #: Milliseconds that a batch takes each of these candidates, measured side by side.
     time: Callable[[Sequence[Candidate]], tuple[float, ...]] = _no_stopwatch
-    #: How often a network is right on the evaluation data; none where there is none.
-    accuracy: Callable[[nn.Module], Accuracy | None] = _no_evaluation
+    #: Which of the evaluation images (N,) a network is right on; none where there are none with labels.
+    right: Callable[[nn.Module], Tensor | None] = _no_evaluation
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
 
     def other(self, name: str) -> Candidate:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.blame import blaming
 from compressor.candidate import Candidate
@@ -23,7 +23,7 @@ from compressor.checkpoints import (
 )
 from compressor.context import Context, Interrupted, TrainingState
 from compressor.materials import Materials, Other, frozen
-from compressor.measure.accuracy import accuracy
+from compressor.measure.accuracy import top1
 from compressor.measure.probe import Probe
 from compressor.measure.state import State, measured, step_report
 from compressor.method import method
@@ -33,7 +33,7 @@ from compressor.pace import Pace
 from compressor.rescue import leave
 from compressor.stopwatch import Stopwatch
 from contract.methods.params import step_named
-from contract.report import Accuracy, Notice, NoticeCode, StepReport
+from contract.report import Notice, NoticeCode, StepReport
 from contract.value import Json
 
 #: The file of a candidate whose bytes are its size.
@@ -167,7 +167,7 @@ class Steps:
             record=underway.record,
             notice=underway.notice,
             time=self.stopwatch,
-            accuracy=self._accuracy,
+            right=self._right,
             checkpoints=StepCheckpoints(
                 lambda training: self._keep(underway.checkpoint(training)),
                 start=start.training,
@@ -176,11 +176,9 @@ class Steps:
             ),
         )
 
-    def _accuracy(self, module: nn.Module) -> Accuracy | None:
+    def _right(self, module: nn.Module) -> Tensor | None:
         labels = self.probe.labels
-        if labels is None:
-            return None
-        return accuracy(self.probe.answers(module, device=self._device), labels)
+        return None if labels is None else top1(self.probe.answers(module, device=self._device)) == labels
 
     def _earlier(self, index: int) -> dict[str, Other]:
         """The models as earlier steps left them, of those that are named."""

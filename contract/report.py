@@ -28,6 +28,16 @@ class PairedDrop(Value):
     ci95: tuple[float, float]
 
 
+class Gain(Value):
+    """What a teacher is worth: how much more often a student is right than without it, on the same images."""
+
+    #: With the teacher minus without.
+    value: float
+    n: int
+    #: Of the paired difference.
+    ci95: tuple[float, float]
+
+
 class Latency(Value):
     """Time for one batch in a process of its own."""
 

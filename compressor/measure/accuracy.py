@@ -46,7 +46,12 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 def accuracy(logits: Tensor, labels: Tensor) -> Accuracy:
     """Top-1 accuracy of `logits` (N, K) against `labels` (N,)."""
-    n, hits = len(labels), int((top1(logits) == labels).sum())
+    return part_of(top1(logits) == labels)
+
+
+def part_of(right: Tensor) -> Accuracy:
+    """The accuracy of a network that is right on these of the images (N,)."""
+    n, hits = len(right), int(right.sum())
     return Accuracy(value=hits / n, n=n, ci95=wilson(hits, n))
 
 
@@ -68,14 +73,18 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
 
 
 def paired_drop(before: Tensor, after: Tensor, labels: Tensor) -> PairedDrop:
-    """Accuracy lost from the logits `before` to the logits `after`, on the same images.
+    """Accuracy lost from the logits `before` to the logits `after`, on the same images."""
+    return lost_between(top1(before) == labels, top1(after) == labels)
+
+
+def lost_between(was_right: Tensor, is_right: Tensor) -> PairedDrop:
+    """Accuracy lost where a network was right on some of the images (N,) and another one is on others.
 
     Only images on which the two differ count, as in McNemar's test (1947, Psychometrika 12). The interval is the
     adjusted Wald interval of Bonett and Price (2012, J. Educ. Behav. Stat. 37, eq. 4): the plain one has no width
     where the two never differ, however few the images.
     """
-    was_right, is_right = top1(before) == labels, top1(after) == labels
-    lost, won, n = int((was_right & ~is_right).sum()), int((~was_right & is_right).sum()), len(labels)
+    lost, won, n = int((was_right & ~is_right).sum()), int((~was_right & is_right).sum()), len(was_right)
     p_lost, p_won = (lost + 1) / (n + 2), (won + 1) / (n + 2)
     shift = p_lost - p_won
     half = Z * sqrt((p_lost + p_won - shift * shift) / (n + 2))

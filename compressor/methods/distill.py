@@ -11,11 +11,11 @@ from compressor.context import Context
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teachers_of, voice_of
 from compressor.distillation.teaching import check_layers, check_pairs, teaching
-from compressor.distillation.unaided import compared, tell_accuracy
+from compressor.distillation.unaided import compared, tell_accuracy, tell_gain
 from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
 from compressor.training.answers import answers_of, live_answers
-from compressor.training.classes import shared_classes
+from compressor.training.classes import knows_classes, shared_classes
 from compressor.training.loop import train
 from compressor.training.objectives import cross_entropy
 from compressor.training.splitting import Split, split_of
@@ -47,25 +47,26 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     images = replace(split, learn=replace(split.learn, views=params.views))
     teachers, student = teachers_of(params.teachers, context), student_of(candidate, params, context)
     columns = _columns(student, teachers, params, context)
-    voice = voice_of(teachers, columns, images.learn)
+    voice = voice_of(teachers, columns or [None] * len(teachers), images.learn)
     _warn_of_size(student, teachers, context)
     tell_accuracy(context, "before", student.module)
-    if params.compares_answers:
+    if columns is not None:
         tell_accuracy(context, "of_teacher", voice)
+    alone: Tensor | None = None
     if params.compare_without_teacher:
         labels = partial(cross_entropy, smoothing=params.label_smoothing)
-        context = compared(student, params, context, objective=labels, images=images)
+        alone, context = compared(student, params, context, objective=labels, images=images)
     made = _taught(student, teachers[0], voice, params, context, images)
-    tell_accuracy(context, "after", made.module)
+    tell_gain(context, tell_accuracy(context, "after", made.module), alone)
     return made
 
 
 def _columns(
     student: Candidate, teachers: Sequence[Candidate], params: Distill, context: Context
-) -> list[Tensor | None]:
-    """Which of each teacher's classes are the student's, where answers are compared."""
-    if not params.compares_answers:
-        return [None] * len(teachers)
+) -> list[Tensor | None] | None:
+    """Which of each teacher's classes are the student's; none where features are compared alone and they are others."""
+    if not params.compares_answers and not all(knows_classes(student, teacher) for teacher in teachers):
+        return None
     pointers = ["/teacher"] if len(teachers) == 1 else [f"/teacher/{index}" for index in range(len(teachers))]
     return [
         shared_classes(student, teacher, context, pointer=pointer)

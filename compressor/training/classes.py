@@ -40,6 +40,13 @@ def shared_classes(
     return None
 
 
+def knows_classes(student: Candidate, teacher: Candidate) -> bool:
+    """Whether the teacher tells the student's classes apart: all by name, or as many where one of both has no names."""
+    width = width_of_logits(teacher.module, teacher.input_shape)
+    unnamed = width == student.num_classes and not _unknown(student, teacher)
+    return unnamed or _by_name(student, teacher, width) is not None
+
+
 def _by_name(student: Candidate, teacher: Candidate, width: int) -> list[int] | None:
     names = names_of(teacher)
     if student.classes is None or len(names) != width:

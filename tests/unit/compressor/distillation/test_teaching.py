@@ -21,6 +21,7 @@ from contract.value import Json
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
 
 DATA = images(48, seed=0)
+NAMES = ("a", "b", "c", "d")
 FEATURES = ("fitnet", "attention", "similarity", "rkd", "crd")
 REMEMBERED: dict[str, object] = {"objective": "crd", "negatives": 20}
 #: Widths that differ from the teacher's, so that adapters are needed.
@@ -279,6 +280,20 @@ def test_features_need_no_classes_in_common() -> None:
     # Given a teacher of six classes without names / When a student of four learns from its features / Then it does
     made = taught(fresh(), params([{"objective": "rkd"}], alpha=0.5), wide(None, [0, 1, 2, 0, 1, 2]))
     assert made.num_classes == 4
+
+
+@pytest.mark.parametrize(("classes", "known"), [(NAMES, True), (None, True), (("w", "x", "y", "z"), False)])
+def test_a_teacher_of_features_is_told_to_be_right_where_its_classes_are_the_students(
+    classes: tuple[str, ...] | None, known: bool
+) -> None:
+    # Given a teacher of the student's classes, in another order or without names, or of others / When it teaches
+    notes: dict[str, Json] = {}
+    tutor = wide(classes, [2, 1, 0, 2])
+    asked = params([{"objective": "rkd"}], alpha=0.5)
+    taught(replace(fresh(), classes=NAMES[::-1]), asked, tutor, notes, right=lambda module: torch.tensor([True, False]))
+    # Then the report has its accuracy where that means something
+    assert ("accuracy_of_teacher" in notes) == known
+    assert notes["accuracy_after"] == 0.5
 
 
 def test_answers_do(teacher: Candidate) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Checkpoints, Context, Interrupted, NoCheckpoints, TrainingState
-from compressor.measure.accuracy import accuracy, answers
+from compressor.measure.accuracy import answers, lost_between, top1
 from compressor.methods import distill, fine_tune
 from compressor.models.architectures import build
 from contract.methods.distill import Distill
@@ -57,13 +58,18 @@ def student() -> Candidate:
     )
 
 
+def right(module: nn.Module) -> Tensor:
+    """Which of the other images a network is right on."""
+    return top1(answers(copy.deepcopy(module).eval(), OTHERS)) == OTHERS.labels
+
+
 def context(notes: dict[str, Json], checkpoints: Checkpoints | None = None) -> Context:
     return Context(
         train=DATA,
         seed=5,
         others={"original": trained_candidate},
         record=notes.__setitem__,
-        accuracy=lambda module: accuracy(answers(copy.deepcopy(module).eval(), OTHERS), OTHERS.labels),
+        right=right,
         checkpoints=checkpoints or NoCheckpoints(),
     )
 
@@ -88,10 +94,13 @@ def test_the_comparison_tells_what_labels_alone_come_to_and_leaves_the_student_a
     # Then the student is as it would be without the comparison
     assert same(made, plain)
     # And the report has the accuracy of everyone, and the curve of the other training
-    right = {name: context({}).accuracy(c.module) for name, c in (("after", made), ("without_teacher", labelled))}
-    for name, found in right.items():
-        assert found is not None
-        assert notes[f"accuracy_{name}"] == found.value
+    ends = {"after": right(made.module), "without_teacher": right(labelled.module)}
+    for name, found in ends.items():
+        assert notes[f"accuracy_{name}"] == float(found.double().mean())
+    # And what the teacher is worth, as the difference on the same images
+    lost = lost_between(ends["after"], ends["without_teacher"])
+    assert notes["gain"] == {"value": lost.value, "n": 64, "ci95": list(lost.ci95)}
+    assert lost.value == pytest.approx(float(ends["after"].double().mean() - ends["without_teacher"].double().mean()))
     assert notes["train_loss_without_teacher"] == alone["train_loss"]
     assert isinstance(notes["accuracy_of_teacher"], float)
     assert notes["accuracy_of_teacher"] > 0.8
