@@ -18,9 +18,12 @@ StudentName = Annotated[str, Field(pattern=rf"^(current|{_MODEL})$")]
 class Scaled(Value):
     """The teacher's architecture, smaller and with fresh weights."""
 
-    width: float = Field(default=1.0, gt=0, le=1, description="The part of its channels that each layer keeps.")
+    width: float = Field(default=1.0, ge=0.01, le=1, description="The part of its channels that each layer keeps.")
     depth: float = Field(
-        default=1.0, gt=0, le=1, description="The part of the residual blocks that is kept, of those it can do without."
+        default=1.0,
+        ge=0.01,
+        le=1,
+        description="The part of the residual blocks that is kept, of those it can do without.",
     )
 
     @model_validator(mode="after")
@@ -112,6 +115,8 @@ class Distill(Training):
             raise ValueError("terms of a list have a temperature and standardize of their own; set them there")
         if self.standardize and self.objective not in ("kl", "dkd"):
             raise ValueError(f"standardize belongs to kl and dkd, and objective is {self.objective}")
+        if self.temperature != 4 and self.objective == "mse":
+            raise ValueError("temperature belongs to kl, dkd and dist, and objective is mse")
         return self
 
     @property

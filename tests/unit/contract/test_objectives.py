@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from contract.methods.distill import Distill
+from contract.methods.distill import Distill, Scaled
 from contract.methods.objectives import Dist, Dkd, Kl, Mse
 
 
@@ -52,6 +52,7 @@ def test_terms_tell_what_they_look_at(objectives: list[str], looks_inside: bool,
         ({"objective": [{"objective": "kl"}], "temperature": 2}, (), "temperature and standardize of their own"),
         ({"objective": [{"objective": "kl"}], "standardize": True}, (), "temperature and standardize of their own"),
         ({"objective": "dist", "standardize": True}, (), "standardize belongs to kl and dkd, and objective is dist"),
+        ({"objective": "mse", "temperature": 2}, (), "temperature belongs to kl, dkd and dist, and objective is mse"),
         ({"objective": [{"objective": "crd", "negatives": 8}], "mix": "mixup"}, (), "so mix must be none"),
     ],
 )
@@ -62,3 +63,11 @@ def test_what_cannot_be_meant_is_refused_where_it_stands(
     with pytest.raises(ValidationError, match=sentence) as caught:
         Distill.model_validate(params)
     assert [error["loc"] for error in caught.value.errors()] == [where]
+
+
+@pytest.mark.parametrize("side", ["width", "depth"])
+def test_a_copy_of_next_to_nothing_is_refused(side: str) -> None:
+    # Given a part so small that nothing is left of it / When it is read / Then the bound is told
+    with pytest.raises(ValidationError, match=r"greater than or equal to 0\.01"):
+        Scaled.model_validate({side: 1e-17})
+    assert Scaled.model_validate({side: 0.01})

@@ -108,6 +108,12 @@ def test_a_scaled_copy_has_a_part_of_the_residual_blocks(tmp_path: Path) -> None
     assert torch.equal(files.read(tmp_path).module.get_parameter("fc.weight"), both.module.get_parameter("fc.weight"))
 
 
+def test_the_narrowest_copy_can_still_answer() -> None:
+    # Given the least width that can be asked for / When such a copy is made / Then it tells all classes apart
+    made = student(Distill(student=Scaled(width=0.01)))
+    assert made.module(torch.zeros(1, *made.input_shape)).shape == (1, 4)
+
+
 def test_a_depth_that_takes_nothing_away_is_refused() -> None:
     # Given a teacher with few residual blocks / When nearly all of its depth is to be kept / Then the sentence counts
     with pytest.raises(UnfitModel, match="residual blocks that it can do without"):
