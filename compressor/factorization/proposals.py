@@ -12,8 +12,8 @@ from compressor.factorization.survey import Layer
 from compressor.models.parts import Convolution, Dense, Part
 from contract.methods.factorize import Decomposition
 
-#: Values that are tried of the first of two ranks, and up to which part of the full one: more of both hardly pays.
-_TRIED, _MOST = 6, 0.5
+#: About how many values are tried of the first of two ranks.
+_TRIED = 12
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def steps(most: int, round_to: int) -> list[int]:
 def _grid(full: Ranks, round_to: int) -> list[Ranks]:
     each = [steps(most, round_to) for most in full]
     if len(each) > 1:
-        tried = [rank for rank in each[0] if rank <= _MOST * full[0]]
-        each[0] = tried[:: -max(1, len(tried) // _TRIED)] or each[0]
+        each[0] = each[0][:: -max(1, len(each[0]) // _TRIED)]
     return list(product(*each))
 
 

@@ -115,6 +115,21 @@ def test_energy_is_kept_in_each_layer(scheme: str, tmp_path: Path) -> None:
     assert torch.equal(answers(read(tmp_path).module, x_of(8)), answers(after.module, x_of(8)))
 
 
+def test_ranks_above_half_are_found_where_they_still_save() -> None:
+    # Given a convolution whose weight has 40 of 64 channels' worth on either side
+    torch.manual_seed(0)
+    layer = nn.Conv2d(64, 64, 3, padding=1)
+    core, first, last = torch.randn(40, 40, 3, 3), torch.randn(64, 40), torch.randn(64, 40)
+    layer.weight.data = torch.einsum("op,pqab,iq->oiab", last, core, first) / 100
+    network = nn.Sequential(nn.Conv2d(3, 64, 1), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4))
+    # When nearly all of it shall be kept / Then it is, and it costs what these ranks do
+    told, before = Told(), candidate_of(network.eval())
+    factorized(before, told=told, data=False, scheme="tucker", energy=0.99, include=["1"])
+    assert told.layers["1"].ranks == (40, 40)
+    assert told.layers["1"].kept == pytest.approx(1.0, abs=1e-5)
+    assert told.layers["1"].macs[1] < 0.55 * told.layers["1"].macs[0]
+
+
 def test_ranks_are_parts_of_the_full_one_and_layers_may_have_their_own() -> None:
     # Given a network / When a rank is told, and another one for a stage
     told = Told()
