@@ -1,6 +1,7 @@
 """Distillation (Hinton, Vinyals and Dean 2015, arXiv:1503.02531): a student learns a teacher's answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.data.images import Images
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teachers_of, voice_of
 from compressor.distillation.teaching import check_layers, check_pairs, teaching
@@ -17,7 +19,7 @@ from compressor.models.replacement import replacement
 from compressor.training.answers import answers_of, live_answers
 from compressor.training.classes import knows_classes, shared_classes
 from compressor.training.loop import train
-from compressor.training.objectives import cross_entropy
+from compressor.training.objectives import Objective, cross_entropy
 from compressor.training.splitting import Split, split_of
 from contract.methods.distill import Distill
 from contract.model import Architecture
@@ -83,8 +85,25 @@ def _taught(
     else:
         answers, context = answers_of(voice, images.learn, params, context, classes=student.num_classes)
     count = len(images.learn)
+    with (
+        teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective,
+        _judging(student, teacher, voice, params, context, images.held_out) as judged_by,
+    ):
+        run = train(student, params, context, objective=objective, images=images, judged_by=judged_by)
+        return run.coded(student)
+
+
+@contextmanager
+def _judging(
+    student: Candidate, teacher: Candidate, voice: nn.Module, params: Distill, context: Context, held_out: Images | None
+) -> Iterator[Objective | None]:
+    """By what epochs are judged where the held-out images have no labels: what the teacher says to these."""
+    if held_out is None or held_out.labelled:
+        yield None
+        return
+    answers, count = live_answers(voice, params, context), len(held_out)
     with teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective:
-        return train(student, params, context, objective=objective, images=images).coded(student)
+        yield objective
 
 
 def _warn_of_size(student: Candidate, teachers: Sequence[Candidate], context: Context) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.data.images import Batch
-from compressor.measure.accuracy import answers, loss
+from compressor.data.images import Batch, Images
+from compressor.measure.accuracy import BATCH, answers, loss
+from compressor.measure.counting import evaluating
 from compressor.quantization.levels import LevelCodes
 from compressor.quantization.plan import tensors_of
 from compressor.training.average import Average
@@ -40,14 +41,16 @@ def train(
     *,
     objective: Objective,
     images: Split,
+    judged_by: Objective | None = None,
     after_update: AfterUpdate = nothing,
     settled: int = 0,
     cycles: int = 1,
 ) -> Run:
     """Train the candidate's module in place, keeping pruned weights at zero; it is left in eval mode.
 
-    The recipe's schedule is gone through `cycles` times; `after_update` is told of every update, and may change masks
-    until the one of number `settled`: no epoch that ends before it counts as the best.
+    Epochs are judged on held-out images by their labels, or by `judged_by` where it is given. The recipe's schedule is
+    gone through `cycles` times; `after_update` is told of every update, and may change masks until the one of number
+    `settled`: no epoch that ends before it counts as the best.
 
     A training that goes on from a checkpoint ends with the weights of an uninterrupted one, bit for bit on the same
     machine and threads: what chance decides follows from the seed, the epoch and the image alone. Raises
@@ -55,7 +58,8 @@ def train(
     """
     work = _Work(
         candidate, recipe, context,
-        objective=objective, images=images, after_update=after_update, settled=settled, cycles=cycles,
+        objective=objective, images=images, judged_by=judged_by, after_update=after_update, settled=settled,
+        cycles=cycles,
     )  # fmt: skip
     resumed = context.checkpoints.resume()
     if resumed is not None:
@@ -82,6 +86,7 @@ class _Work:
         *,
         objective: Objective,
         images: Split,
+        judged_by: Objective | None,
         after_update: AfterUpdate,
         settled: int,
         cycles: int,
@@ -102,7 +107,7 @@ class _Work:
         for name, kept in candidate.masks.items():
             self.run.mask(name, kept)
         self._recipe, self._context, self._objective = recipe, context, objective
-        self._images, self._after_update = images, after_update
+        self._images, self._judged_by, self._after_update = images, judged_by, after_update
         self._classes = candidate.num_classes
         self._bf16 = in_bf16(recipe, module, context.device)
         self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
@@ -182,8 +187,19 @@ class _Work:
         assert held_out is not None
         with run.average.in_place() if run.average else nullcontext():
             codes = self._judged_codes()
-            self._compare(loss(answers(run.module, held_out, device=self._context.device), held_out.labels), codes)
+            self._compare(self._loss_on(held_out), codes)
         self._context.record("held_out_loss", list(run.judged))
+
+    def _loss_on(self, held_out: Images) -> float:
+        device, module = self._context.device, self.run.module
+        if self._judged_by is None:
+            return loss(answers(module, held_out, device=device), held_out.labels)
+        with evaluating(module):
+            found = [
+                len(batch.index) * float(self._judged_by(module(batch.x.to(device)).float(), batch))
+                for batch in held_out.batches(BATCH)
+            ]
+        return sum(found) / len(held_out)
 
     def _judged_codes(self) -> Mapping[str, LevelCodes]:
         """The codes with which the module answers; an average is coded for the time being."""

@@ -126,8 +126,9 @@ class Distill(Training):
 
     @property
     def labelled(self) -> frozenset[Role]:
-        """None where everything is learnt from the teacher."""
-        reads = self.alpha < 1 or self.compare_without_teacher or self.held_out > 0 or self.mix != "none"
+        """None where everything is learnt from the teacher; features learn adapters, so that they judge no epochs."""
+        judged = self.held_out > 0 and self.looks_inside
+        reads = self.alpha < 1 or self.compare_without_teacher or judged or self.mix != "none"
         return frozenset({Role.TRAIN} if reads else ())
 
     @property

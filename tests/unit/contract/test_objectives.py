@@ -65,6 +65,20 @@ def test_what_cannot_be_meant_is_refused_where_it_stands(
     assert [error["loc"] for error in caught.value.errors()] == [where]
 
 
+@pytest.mark.parametrize(
+    ("params", "reads"),
+    [
+        ({"alpha": 1.0, "held_out": 0.2}, False),
+        ({"alpha": 1.0, "held_out": 0.2, "objective": [{"objective": "fitnet"}]}, True),
+        ({"alpha": 0.9}, True),
+        ({"alpha": 1.0, "compare_without_teacher": True}, True),
+    ],
+)
+def test_labels_are_read_where_something_asks_for_them(params: dict[str, object], reads: bool) -> None:
+    # Given a step / When it is asked for what it reads labels / Then it does where no teacher can stand in for them
+    assert bool(Distill.model_validate(params).labelled) == reads
+
+
 @pytest.mark.parametrize("side", ["width", "depth"])
 def test_a_copy_of_next_to_nothing_is_refused(side: str) -> None:
     # Given a part so small that nothing is left of it / When it is read / Then the bound is told

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -13,10 +14,12 @@ from compressor.context import Context
 from compressor.data.images import Images
 from compressor.methods import distill, prune_channels, prune_weights
 from compressor.models.architectures import build
+from compressor.training.splitting import split_of
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.model import Architecture
+from contract.value import Json
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
 
 DATA = images(96, seed=0)
@@ -133,6 +136,30 @@ def test_kept_answers_teach_what_live_ones_do(monkeypatch: pytest.MonkeyPatch) -
     live = learnt()
     # Then it has the same weights, to the last bit
     assert all(torch.equal(kept[name], live[name]) for name in kept)
+
+
+def test_epochs_without_labels_are_judged_by_what_the_teacher_says(teacher: nn.Module) -> None:
+    # Given images of which nobody has told the classes, and a quarter of them held out
+    unlabelled = replace(DATA, labels=torch.full_like(DATA.labels, -1))
+    params = Distill(
+        objective="mse", alpha=1.0, epochs=4, batch_size=24, learning_rate=0.03, schedule="constant",
+        held_out=0.25, keep="best",
+    )  # fmt: skip
+    assert params.labelled == frozenset()
+    # When a student learns on the others
+    notes: dict[str, Json] = {}
+    context = Context(
+        train=unlabelled, seed=1, others={"original": lambda: candidate(teacher)}, record=notes.__setitem__
+    )
+    made = distill.apply(candidate(build(NETWORK, seed=3)), params, context)
+    # Then the epoch is kept in which it was nearest to the teacher on those
+    held_out = split_of(params, context).held_out
+    losses = notes["held_out_loss"]
+    assert held_out is not None
+    assert isinstance(losses, list)
+    assert len(losses) == 4
+    assert notes["epoch_kept"] == 1 + losses.index(min(losses))
+    assert distance(made.module, teacher, held_out) == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_an_uploaded_teacher_is_found_by_its_name(teacher: nn.Module) -> None:
