@@ -84,7 +84,7 @@ class Context:
     calibration: Images | None = None
     #: Models beside the one of the step, in eval mode on `device`, by `original` or model id; built when called.
     others: Mapping[str, Callable[[], Candidate]] = field(default_factory=dict)
-    #: Takes the done fraction of this step (0 to 1) and a phase such as `epoch 2 of 3`.
+    #: Takes the done fraction of this step (0 to 1) and a phase such as `epoch 2 of 3, 410.0 images/s`.
     progress: Callable[[float, str], None] = _silent_progress
     #: Keeps a detail for the step's report.
     record: Callable[[str, Json], None] = _silent_record

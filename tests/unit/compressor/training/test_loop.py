@@ -1,5 +1,6 @@
 """Training learns, keeps zeros, tells how it goes, and survives being interrupted."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -188,9 +189,11 @@ def test_progress_tells_of_every_batch() -> None:
     context = Context(train=DATA, progress=lambda fraction, phase: told.append((fraction, phase)))
     # When two epochs of five batches are done
     trained(FineTune(epochs=2, batch_size=10), context)
-    # Then he hears of each
+    # Then he hears of each, and how fast they come
     assert [fraction for fraction, _ in told] == [pytest.approx((number + 1) / 10) for number in range(10)]
-    assert [phase for _, phase in told] == ["epoch 1 of 2"] * 5 + ["epoch 2 of 2"] * 5
+    phases = [re.fullmatch(r"(epoch . of 2), ([\d,.]+) images/s", phase) for _, phase in told]
+    assert [found and found[1] for found in phases] == ["epoch 1 of 2"] * 5 + ["epoch 2 of 2"] * 5
+    assert all(found and float(found[2].replace(",", "")) > 0 for found in phases)
 
 
 def test_a_loss_that_is_no_number_fails_by_name() -> None:
