@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.coverage_checks import CHECKS, RATIO, Check, Finding, named
+from benchmarks.coverage_checks import CHECKS, HALF, RATIO, Check, Finding, named
 from contract.architecture import architectures
 from contract.value import Value
 
@@ -50,7 +50,7 @@ and images of noise, small ones for torchvision's, go through checks in processe
 - **quantize_static**: to INT8 ONNX, which answers as the simulated network does, within 0.1 of the largest logit or as
   far as quantizing has moved that network's answers; the part of the multiply-accumulates that ONNX Runtime does in
   integers.
-- **both**: prune_channels with ratio 0.5, then quantize_static.
+- **both**: prune_channels with ratio {half}, then quantize_static.
 
 Of timm's, the first and the third check alone are made.
 
@@ -130,6 +130,7 @@ def page(rows: list[Row]) -> str:
         tried=sum("/" not in row.name for row in rows),
         timm=sum("/" in row.name for row in rows),
         ratio=RATIO,
+        half=HALF,
         known=len(architectures()) - sum(library == "timm" for library, _ in architectures()),
         least=_LEAST_REDUCTION,
         rows="\n".join(_line(row) for row in rows),
