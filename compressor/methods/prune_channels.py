@@ -25,6 +25,8 @@ from contract.methods.prune import TARGETS, PruneChannels
 from contract.value import Json
 
 _BATCH = 32
+#: Of layers whose channels are in no group that was looked at.
+_UNSEEN = "its channels depend on layers that are left alone, or in a way that is not known"
 
 
 def preflight(candidate: Candidate, params: PruneChannels) -> None:
@@ -55,10 +57,10 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
         made = rounds.train(_narrower(made, narrowed), number, reached)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
-        raise UnfitModel(_nothing(params, narrowed.opaque))
+        raise _nothing(list(channels), narrowed, params)
     if heads:
         context.record("heads", {name: [before, after] for name, (before, after) in heads.items()})
-    _tell(channels, narrowed.opaque, params, context)
+    _tell(channels, narrowed, params, context)
     if params.latency_ratio is not None:
         context.record("latency_left", reached.left)
         context.record("ratio", reached.ratio)
@@ -161,27 +163,34 @@ def _restore_modes(before: nn.Module, after: nn.Module) -> None:
         parameter.requires_grad_(before.get_parameter(name).requires_grad)
 
 
-def _nothing(params: PruneChannels, opaque: Sequence[str]) -> str:
-    cause = f"; {_listed(opaque)} rearrange their channels" if opaque else ""
-    return (
-        f"No channel can be removed with {_asked(params)} and round_to {params.round_to} from the layers that "
-        f"the patterns mean: they are too narrow, or other layers or the output need their widths{cause}."
+def _nothing(layers: Sequence[str], narrowed: Narrowed, params: PruneChannels) -> UnfitModel:
+    left = _left(layers, narrowed, params)
+    # One layer for each reason: networks have hundreds of layers, and few reasons.
+    named = list({reason: name for name, reason in reversed(left.items())}.items())[::-1]
+    cause = f"; {_listed(narrowed.opaque)} rearrange their channels" if narrowed.opaque else ""
+    return UnfitModel(
+        f"No channel can be removed with {_asked(params)} and round_to {params.round_to} from the layers that the "
+        f"patterns mean: {', '.join(f'{name}, because {reason}' for reason, name in named)}{cause}.",
+        layer=next(iter(left), None),
     )
 
 
-def _tell(
-    channels: Mapping[str, tuple[int, int]], opaque: Sequence[str], params: PruneChannels, context: Context
-) -> None:
+def _left(layers: Sequence[str], narrowed: Narrowed, params: PruneChannels) -> dict[str, str]:
+    """Why each of these layers that the patterns mean keeps its width."""
+    wanted = [name for name in layers if matches(name, include=params.include, exclude=params.exclude)]
+    return {name: narrowed.stuck.get(name, _UNSEEN) for name in wanted}
+
+
+def _tell(channels: Mapping[str, tuple[int, int]], narrowed: Narrowed, params: PruneChannels, context: Context) -> None:
     narrower: dict[str, Json] = {name: [old, new] for name, (old, new) in channels.items() if old > new}
-    wanted = [name for name in channels if matches(name, include=params.include, exclude=params.exclude)]
-    left = [name for name in wanted if name not in narrower]
+    left = _left([name for name in channels if name not in narrower], narrowed, params)
     context.record("channels", narrower)
-    context.record("layers_left_alone", list(left))
-    if opaque:
+    context.record("layers_left_alone", {**left})
+    if narrowed.opaque:
         context.notice(
             "layers_left_alone",
-            f"{len(left)} of {len(wanted)} layers keep their widths, because {_listed(opaque)} rearrange "
-            "channels; what lies within a block was narrowed.",
+            f"{len(left)} of {len(left) + len(narrower)} layers keep their widths, because "
+            f"{_listed(narrowed.opaque)} rearrange channels; what lies within a block was narrowed.",
         )
 
 

@@ -51,6 +51,8 @@ class Narrowed:
     outputs: Mapping[str, Tensor]
     #: Multiply-accumulates for one image.
     macs: int
+    #: Why layers have as many outputs as before, by name.
+    stuck: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,10 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
     shown = Shown(network, graph, pruning.seed, pruning.images)
     with limit.paused():
         importance = IMPORTANCES[pruning.params.importance](shown)
-    groups = [*channel_groups(graph, importance, fixed=fixed), *head_groups(network, importance, fixed=fixed)]
+    found = channel_groups(graph, importance, fixed=fixed)
+    groups = [*found.groups, *head_groups(network, importance, fixed=fixed)]
     removed = _removed(network, groups, pruning)
+    stuck = {**found.stuck, **_whole_ones(groups, removed, pruning.params.round_to)}
     _mark(network, pruning.masks)
     layers = (part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Linear))
     outputs: dict[nn.Module, Tensor] = {layer: torch.arange(len(layer.weight)) for layer in layers}
@@ -190,7 +194,20 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
         raise ValueError("without the channels it answers in another shape, or not in numbers")
     importances = {names[group.root]: group.importances for group in groups}
     left = {names[layer]: numbers for layer, numbers in outputs.items()}
-    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left, macs)
+    # Torch-Pruning's nodes for operators and outputs have no name.
+    reasons = {names[layer]: reason for layer, reason in stuck.items() if layer in names}
+    return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left, macs, reasons)
+
+
+def _whole_ones(groups: Sequence[ChannelGroup], removed: Sequence[int], round_to: int) -> dict[nn.Module, str]:
+    """Why the layers of groups that could shrink do not."""
+    reasons = {}
+    for group, count in zip(groups, removed, strict=True):
+        if not count:
+            narrow = group.size <= group.step(round_to)
+            reason = f"it is too narrow for round_to {round_to}" if narrow else "all of its channels are needed"
+            reasons.update({use.layer: reason for use in group.uses if use.outputs})
+    return reasons
 
 
 def _shape_of(example: Tensor) -> tuple[int, int, int]:

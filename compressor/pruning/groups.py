@@ -79,25 +79,52 @@ class ChannelGroup:
         return sorted(int(p) + block * self.size for block in range(self.blocks) for p in positions)
 
 
-def channel_groups(
-    graph: tp.DependencyGraph, importance: Importance, *, fixed: Collection[nn.Module]
-) -> Iterator[ChannelGroup]:
-    """The groups that may shrink: none with an output of `fixed`, none on which an output depends."""
+@dataclass(frozen=True)
+class Found:
+    """The groups that may shrink, and why the outputs of other layers may not."""
+
+    groups: tuple[ChannelGroup, ...]
+    stuck: Mapping[nn.Module, str]
+
+
+def channel_groups(graph: tp.DependencyGraph, importance: Importance, *, fixed: Collection[nn.Module]) -> Found:
+    """Those of channels: none with an output of `fixed`, none on which an output depends."""
+    groups, stuck = [], {}
     for group in graph.get_all_groups(ignored_layers=list(fixed)):
-        blocks = _blocks(graph, group)
-        if blocks is None or any(_keeps_width(graph, dep) for dep, _ in group):
-            continue
-        importances = importance.of_channels(group)
-        if importances is not None and len(importances) % blocks == 0:
-            root = group[0].dep.target.module
-            yield ChannelGroup(
-                root=root,
-                blocks=blocks,
-                importances=importances.view(blocks, -1).mean(0).cpu(),
-                uses=tuple(_uses(graph, group, len(importances) // blocks)),
-                structure=tuple(sorted(f"{type(d.target.module).__name__}.{d.handler.__name__}" for d, _ in group)),
-                remove=partial(remove, graph, root),
-            )
+        found = _group(graph, group, importance)
+        if isinstance(found, ChannelGroup):
+            groups.append(found)
+        else:
+            stuck.update(dict.fromkeys(_givers(graph, group), found))
+    return Found(tuple(groups), stuck)
+
+
+def _group(graph: tp.DependencyGraph, group: tp.dependency.Group, importance: Importance) -> ChannelGroup | str:
+    """The group, or why it stays."""
+    blocks = _blocks(graph, group)
+    if blocks is None:
+        return "a convolution in groups shares its channels"
+    if reason := next(filter(None, (_against(graph, dep) for dep, _ in group)), None):
+        return reason
+    importances = importance.of_channels(group)
+    if importances is None or len(importances) % blocks:
+        return "the importance says nothing of its channels"
+    root = group[0].dep.target.module
+    return ChannelGroup(
+        root=root,
+        blocks=blocks,
+        importances=importances.view(blocks, -1).mean(0).cpu(),
+        uses=tuple(_uses(graph, group, len(importances) // blocks)),
+        structure=tuple(sorted(f"{type(d.target.module).__name__}.{d.handler.__name__}" for d, _ in group)),
+        remove=partial(remove, graph, root),
+    )
+
+
+def _givers(graph: tp.DependencyGraph, group: tp.dependency.Group) -> Iterator[nn.Module]:
+    """The layers whose outputs a group is made of."""
+    for dep, _ in group:
+        if isinstance(dep.target.module, nn.Module) and graph.is_out_channel_pruning_fn(dep.handler):
+            yield dep.target.module
 
 
 def _uses(graph: tp.DependencyGraph, group: tp.dependency.Group, positions: int) -> Iterator[Use]:
@@ -150,7 +177,7 @@ def channel_members(
     Of the layers that give the channels out: weights, and scale and shift of normalizations.
     """
     for group in graph.get_all_groups(ignored_layers=list(fixed)):
-        if _blocks(graph, group) == 1 and not any(_keeps_width(graph, dep) for dep, _ in group):
+        if _blocks(graph, group) == 1 and not any(_against(graph, dep) for dep, _ in group):
             count = len(group[0].idxs)
             givers = [(d, tuple(i)) for d, i in group if graph.is_out_channel_pruning_fn(d.handler) and len(i) == count]
             yield tuple((t, dim, places) for dep, places in givers for t, dim in _channelled(dep.target.module))
@@ -163,11 +190,15 @@ def _channelled(layer: nn.Module) -> Iterator[tuple[nn.Parameter, int]]:
             yield parameter, int(transposed and name == "weight")
 
 
-def _keeps_width(graph: tp.DependencyGraph, dep: tp.dependency.Dependency) -> bool:
-    """Whether a group stays since it goes beyond what is known, or would narrow a layer that has tensors of its own."""
+def _against(graph: tp.DependencyGraph, dep: tp.dependency.Dependency) -> str | None:
+    """Why a group stays: it goes beyond what is known, or would narrow a layer that has tensors of its own."""
+    if is_boundary(dep.target):
+        return "the output, or what rearranges channels, takes all of them"
     layer = dep.target.module
     own = {name for name, _ in layer.named_parameters(recurse=False)} if isinstance(layer, nn.Module) else set()
-    return is_boundary(dep.target) or (graph.is_out_channel_pruning_fn(dep.handler) and not own <= _SLICED)
+    if graph.is_out_channel_pruning_fn(dep.handler) and not own <= _SLICED:
+        return f"a {type(layer).__name__} of the same width has tensors that nobody knows how to cut"
+    return None
 
 
 def _blocks(graph: tp.DependencyGraph, group: tp.dependency.Group) -> int | None:

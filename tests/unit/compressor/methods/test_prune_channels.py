@@ -85,7 +85,8 @@ def test_resnet_is_halved_in_every_layer_but_the_classifier() -> None:
     assert (fc.in_features, fc.out_features) == (256, 10)
     assert notes.details["channels"]["conv1"] == [64, 32]  # type: ignore[call-overload, index]
     assert len(notes.details["channels"]) == 20  # type: ignore[arg-type]
-    assert notes.details["layers_left_alone"] == ["fc"]
+    reason = "the output, or what rearranges channels, takes all of them"
+    assert notes.details["layers_left_alone"] == {"fc": reason}
     assert not notes.notices
 
 
@@ -302,9 +303,26 @@ def test_nothing_to_remove_is_a_failure() -> None:
     # Given: patterns that mean the classifier only
     params = PruneChannels(include=("fc",))
 
-    # When, then: the step fails, as its report would be empty
-    with pytest.raises(UnfitModel, match="No channel can be removed"):
+    # When, then: the step fails, as its report would be empty, and says of which layer and why
+    with pytest.raises(UnfitModel, match=r"No channel can be removed .* mean: fc, because the output") as failure:
         pruned(candidate("resnet18"), params)
+    assert failure.value.layer == "fc"
+
+
+def test_each_layer_that_stays_has_its_reason() -> None:
+    # Given: a ResNet-18, one of whose layers is left out, and steps as wide as the first ones
+    notes = Notes()
+
+    # When: channels are removed
+    params = PruneChannels(exclude=("layer1.1.conv2",), round_to=128)
+    prune_channels.apply(candidate("resnet18"), params, notes.context())
+
+    # Then: what shares that layer's channels, what is too narrow and what the output needs stay, each for its reason
+    left = notes.details["layers_left_alone"]
+    assert isinstance(left, dict)
+    assert "left alone" in str(left["conv1"])
+    assert left["layer1.0.conv1"] == "it is too narrow for round_to 128"
+    assert "output" in str(left["fc"])
 
 
 #: By name: whether a network's channels lie in fine enough groups to meet a target to 1 %.

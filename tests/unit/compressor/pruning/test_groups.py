@@ -26,7 +26,7 @@ def traced(module: nn.Module, x: Tensor) -> tp.DependencyGraph:
 def chosen(graph: tp.DependencyGraph, params: PruneChannels) -> list[tuple[nn.Module, list[int]]]:
     network = graph.model
     importance = IMPORTANCES[params.importance](Shown(network, graph))
-    groups = list(channel_groups(graph, importance, fixed=[]))
+    groups = channel_groups(graph, importance, fixed=[]).groups
     removed = removals(groups, params, 0.5, names={part: name for name, part in network.named_modules()})
     return [(group.root, group.least(count)) for group, count in zip(groups, removed, strict=True) if count]
 
