@@ -1,4 +1,4 @@
-"""Whose fault a failure is."""
+"""Whose fault a failure is, and what it comes down to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +23,11 @@ def _within(index: int, fault: Fault) -> Fault:
     if fault.pointer.startswith("/steps/"):
         return fault
     return fault.model_copy(update={"pointer": f"/steps/{index}{fault.pointer}"})
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason, in one line and without an exporter's report and stack."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]

@@ -9,12 +9,13 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from compressor.blame import cause
 from compressor.candidate import Candidate
 from compressor.exports import float16
 from compressor.exports.description import description
 from compressor.exports.executorch_operators import spell_out
 from compressor.exports.executorch_runtime import executorch
-from compressor.exports.exporting import cause, quiet, strip
+from compressor.exports.exporting import quiet, strip
 from compressor.quantization.graph import drop_unread, exported
 from compressor.quantization.simulate import deployed
 from contract.artifact import OutputPrecision

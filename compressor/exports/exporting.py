@@ -25,14 +25,6 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def cause(error: BaseException) -> str:
-    """The innermost reason, in one line and without the exporter's report and stack."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]
-
-
 def strip(program: ExportedProgram) -> None:
     """Remove every trace of the machine: torch keeps stack traces with file paths, and the classes of the modules."""
     for part in program.graph_module.modules():

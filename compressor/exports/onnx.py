@@ -9,10 +9,11 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch.export import ExportedProgram
 
+from compressor.blame import cause
 from compressor.candidate import Candidate
 from compressor.exports import float16, onnx_zip
 from compressor.exports.description import description
-from compressor.exports.exporting import cause, quiet
+from compressor.exports.exporting import quiet
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
 from compressor.exports.onnx_signed import make_signed

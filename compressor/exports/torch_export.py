@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from compressor.blame import cause
 from compressor.candidate import Candidate
 from compressor.exports import float16
 from compressor.exports.description import description
-from compressor.exports.exporting import cause, quiet, strip
+from compressor.exports.exporting import quiet, strip
 from compressor.quantization.graph import constant, drop_unread, exported, tensor
 from compressor.quantization.operators import coded_as_it_comes, decoded, dequantized, widened
 from compressor.quantization.simulate import deployed

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from compressor.exports.exporting import cause
+from compressor.blame import cause
 from contract.failures import UnfitModel
 
 aten = torch.ops.aten
