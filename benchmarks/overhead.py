@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.alone import last_word
 from benchmarks.rows import Row
 from benchmarks.stack import SCRATCH, running
 
@@ -32,11 +33,7 @@ def measure() -> list[Row]:
         }
         ours, direct = [], []
         for _ in range(PAIRS):
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.direct", "run", folder, str(EPOCHS)],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            direct.append(float(done.stdout.splitlines()[-1]))
+            direct.append(float(last_word("benchmarks.direct", "run", str(folder), str(EPOCHS))))
             # The spare that waits for the next job is part of the service.
             time.sleep(6)
             job = client.wait(client.submit(spec).id)

@@ -6,7 +6,6 @@ the process grew at most.
 
 import json
 import resource
-import subprocess
 import sys
 import time
 import warnings
@@ -19,6 +18,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from benchmarks.alone import last_word
 from benchmarks.rows import Row
 from benchmarks.untrained import untrained
 from compressor.candidate import Candidate
@@ -82,9 +82,7 @@ def do(way: str) -> None:
 
 
 def _done(way: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.pruning_costs", way]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    found: dict[str, float] = json.loads(last_word("benchmarks.pruning_costs", way))
     return found
 
 

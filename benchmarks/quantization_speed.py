@@ -5,7 +5,6 @@ All files of a network are timed in one run, each in a process of its own, in al
 `python -m benchmarks.quantization_speed ours|onnxruntime` quantizes once and prints its seconds.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.alone import last_word
 from benchmarks.peers import by_onnxruntime
 from benchmarks.rows import Row
 from benchmarks.untrained import untrained
@@ -117,14 +117,9 @@ def do(way: str) -> None:
         sys.stdout.write(f"{time.perf_counter() - began}\n")
 
 
-def _done(way: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.quantization_speed", way]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
 def _time() -> Row:
     """The whole step beside ONNX Runtime's script on the same images."""
-    turns = [(_done("ours"), _done("onnxruntime")) for _ in range(TURNS)]
+    turns = [[float(last_word("benchmarks.quantization_speed", way)) for way in _WAYS] for _ in range(TURNS)]
     ours, theirs = (median(turn[i] for turn in turns) for i in (0, 1))
     return Row(
         group=GROUP,
