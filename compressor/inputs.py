@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.attention import ATTENTION
 from compressor.layers import weighted_modules
 from compressor.measure.counting import evaluating
 
@@ -117,9 +118,9 @@ def watching(layers: Mapping[str, nn.Module], see: Callable[..., None]) -> Itera
     """Within this block each run of one of the layers is told, with its name and its first argument, if it has one."""
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda layer, args: see(name, *args[:1])
+        return lambda layer, args, kwargs: see(name, *[*args, *kwargs.values()][:1])
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         yield
     finally:
@@ -144,19 +145,17 @@ def ends(module: nn.Module, input_shape: tuple[int, int, int]) -> set[str]:
 def _places(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> dict[str, int]:
     """When the network first runs each of the named modules that it does run, by their names.
 
-    Torch's attention computes `out_proj` itself: what no hook sees runs with the module that has it.
+    Torch's attention computes `out_proj` itself, so that runs when the attention does.
     """
-    paths = {name: [name, *_owners(name)] for name in names}
-    order = ran(module, dict.fromkeys(part for path in paths.values() for part in path), input_shape)
-    seen = {part: place for place, part in enumerate(order)}
-    innermost = {name: next((part for part in path if part in seen), None) for name, path in paths.items()}
-    return {name: seen[part] for name, part in innermost.items() if part is not None}
+    runners = {name: _runner(module, name) for name in names}
+    seen = {part: place for place, part in enumerate(ran(module, set(runners.values()), input_shape))}
+    return {name: seen[runner] for name, runner in runners.items() if runner in seen}
 
 
-def _owners(name: str) -> Iterator[str]:
-    """The modules in which a module lies, the innermost first, but for the network itself."""
-    while name := name.rpartition(".")[0]:
-        yield name
+def _runner(module: nn.Module, name: str) -> str:
+    """The module that is called where a module runs."""
+    owner = name.rpartition(".")[0]
+    return owner if isinstance(module.get_submodule(owner), ATTENTION) else name
 
 
 def ran(module: nn.Module, names: Iterable[str], input_shape: tuple[int, int, int]) -> list[str]:
@@ -187,8 +186,8 @@ def first_not_finite(module: nn.Module, layers: Mapping[str, nn.Module], batches
     """The first of the layers, as they run, that is given NaN or infinity; none where all are given numbers."""
     found: list[str] = []
 
-    def see(name: str, x: Tensor) -> None:
-        if not x.isfinite().all():
+    def see(name: str, *x: Tensor) -> None:
+        if not all(part.isfinite().all() for part in x):
             found.append(name)
             raise _Seen
 

@@ -9,17 +9,26 @@ from contract.artifact import ArtifactFile
 
 def leave(made: Path, out: Path) -> tuple[ArtifactFile, ...]:
     """Put what a step has made into `out`, in the place of what the step before it had left there."""
-    return tuple(listed(_copied(path, out / path.name), partial=True) for path in sorted(made.iterdir()))
+    paths = sorted(made.iterdir())
+    # Digests first, which take time: while old and new files lie there together, neither can be had.
+    files = tuple(listed(path, partial=True) for path in paths)
+    for path in paths:
+        _put(path, out / path.name)
+    return files
 
 
-def _copied(path: Path, place: Path) -> Path:
-    # The process can end at any moment, and what lies there by then is delivered: the old file or the new, no half.
-    whole = path.parent.with_name(path.name)
-    shutil.copyfile(path, whole)
-    return whole.replace(place)
+def _put(path: Path, place: Path) -> None:
+    """The same bytes at the place, at once; a link where the file system has links, since nobody writes into files."""
+    new = place.with_name(f".{place.name}")
+    new.unlink(missing_ok=True)
+    try:
+        new.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, new)
+    new.replace(place)
 
 
 def files_left(out: Path) -> tuple[ArtifactFile, ...]:
     """What a job that failed has left in its folder, none of it what was ordered."""
     present = sorted(path for path in out.iterdir() if path.is_file()) if out.is_dir() else []
-    return tuple(listed(path, partial=True) for path in present)
+    return tuple(listed(path, partial=True) for path in present if not path.name.startswith("."))

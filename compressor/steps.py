@@ -70,7 +70,10 @@ class _Underway:
         self.details[name] = value
 
     def notice(self, code: NoticeCode, detail: str) -> None:
-        self.warnings.append(Notice(code=code, detail=detail))
+        notice = Notice(code=code, detail=detail)
+        # A method that goes on where it was interrupted, or works in rounds, says again what it has said.
+        if notice not in self.warnings:
+            self.warnings.append(notice)
 
     def checkpoint(self, training: TrainingState) -> Checkpoint:
         """Where the job stands with the training in this state."""
@@ -112,8 +115,8 @@ class Steps:
             start = Checkpoint(Position(reports=(*start.position.reports, report)))
             # Told before it is kept: whoever goes on from the checkpoint does not tell it again.
             self.desk.step_succeeded(start.position.step_index - 1, report)
-            self._leave(start.position.step_index - 1)
             self._keep(start)
+            self._leave(start.position.step_index - 1)
             if self.desk.stop_requested():
                 raise Interrupted
         return state, start.position.reports

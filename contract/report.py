@@ -208,6 +208,7 @@ NoticeCode = Literal[
     "empty_channels",
     "other_target",
     "layers_left_alone",
+    "rounded_to_nearest",
     "larger_than_teacher",
     "answers_not_kept",
     "classes_by_order",

@@ -205,7 +205,7 @@ class _Work:
         if nearest:
             self.context.record("rounded_to_nearest", {**nearest})
             told = ", ".join(f"{layer} ({reason})" for layer, reason in islice(nearest.items(), 4))
-            self.context.notice("layers_left_alone", f"Rounded to the nearest, without GPTQ: {told}.")
+            self.context.notice("rounded_to_nearest", f"Rounded to the nearest, without GPTQ: {told}.")
 
 
 @contextmanager

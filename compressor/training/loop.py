@@ -142,12 +142,17 @@ class _Work:
         """The mean loss of an epoch's batches."""
         phase = f"epoch {epoch + 1} of {self._recipe.epochs}"
         total = torch.zeros((), dtype=torch.float64, device=self._context.device)
-        images, began = 0, time.perf_counter()
+        seen, began, rate = 0, 0.0, ""
         for number, batch in enumerate(self._batches(epoch)):
             total += self._update(batch, epoch * self._per_epoch + number)
-            images += len(batch.x)
-            done, rate = epoch + (number + 1) / self._per_epoch, images / (time.perf_counter() - began)
-            self._context.progress(done / self._recipe.epochs, f"{phase}, {rate:,.1f} images/s")
+            # What is done once, as asking a teacher for all answers, is done in the first.
+            if number:
+                seen += len(batch.x)
+                rate = f", {seen / (time.perf_counter() - began):,.1f} images/s"
+            else:
+                began = time.perf_counter()
+            done = epoch + (number + 1) / self._per_epoch
+            self._context.progress(done / self._recipe.epochs, phase + rate)
         mean = float(total) / self._per_epoch
         if not torch.isfinite(total):
             raise TrainingDiverged(f"The loss is {mean} in {phase}.")

@@ -75,14 +75,14 @@ def test_products_are_sums_over_all_batches() -> None:
 
 
 class Attentive(nn.Module):
-    """Attention, which computes its `out_proj` itself, between two layers; and a layer that is never run."""
+    """Attention, which computes its `out_proj` itself, between two layers; the first has one that is never run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.idle = nn.Sequential(nn.Linear(3, 3))
         self.head = nn.Linear(6, 4)
         self.blocks = nn.ModuleList([nn.MultiheadAttention(6, 2, batch_first=True)])
         self.stem = nn.Conv2d(6, 6, 3)
+        self.stem.idle = nn.Linear(3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)
@@ -91,10 +91,10 @@ class Attentive(nn.Module):
 
 def test_a_layer_that_no_hook_sees_runs_with_the_module_that_has_it() -> None:
     # Given attention between two layers / When layers are ordered as they run
-    network, names = Attentive(), ["idle.0", "head", "blocks.0", "blocks.0.out_proj", "stem"]
+    network, names = Attentive(), ["stem.idle", "head", "blocks.0", "blocks.0.out_proj", "stem"]
     order = in_order_of_run(network, names, (6, 9, 11))
     # Then its projection comes with it, and behind all what is not run
-    assert order == ["stem", "blocks.0", "blocks.0.out_proj", "head", "idle.0"]
+    assert order == ["stem", "blocks.0", "blocks.0.out_proj", "head", "stem.idle"]
     # And the network ends with its head
     assert ends(network, (6, 9, 11)) == {"stem", "head"}
 

@@ -274,7 +274,7 @@ def test_layers_that_gptq_cannot_round_are_told_with_the_reason() -> None:
         "attention.out_proj": "the network does not call it",
         "wide": "it sees 6,272 numbers at once",
     }
-    assert "attention.out_proj (the network does not call it)" in told.notices["layers_left_alone"]
+    assert "attention.out_proj (the network does not call it)" in told.notices["rounded_to_nearest"]
     # And nothing of it where each weight is to be rounded by itself
     plain = Told()
     coded(candidate_of(_Blind()), plain.context(), bits=4)

@@ -172,3 +172,32 @@ def test_looking_at_images_may_take_longer_than_finding_dependencies() -> None:
 
     # Then: that is no failure
     assert shapes(after.module) == [(8, 3, 3, 3), *HEAD]
+
+
+def test_a_narrowed_network_and_the_one_it_was_made_of_share_nothing() -> None:
+    # Given a network in training, and its numbers
+    before = network(nn.BatchNorm2d(16))
+    numbers = {name: tensor.clone() for name, tensor in before.state_dict().items()}
+    # When it is narrowed, and all that is left is changed
+    after = narrowed(before)
+    with torch.no_grad():
+        for tensor in after.state_dict().values():
+            tensor.add_(1)
+    # Then the first has the numbers that it had
+    assert all(torch.equal(tensor, numbers[name]) for name, tensor in before.state_dict().items())
+
+
+class Shortcut(nn.Module):
+    """Adds what an empty chain of layers passes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch, self.shortcut = nn.Conv2d(16, 16, 1), nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.branch(x) + self.shortcut(x)
+
+
+def test_an_empty_chain_passes_its_input_on() -> None:
+    # Given a residual block whose shortcut is a chain of no layers / When it is narrowed / Then both its ends are
+    assert shapes(narrowed(network(Shortcut()))) == [(8, 3, 3, 3), (8, 8, 1, 1), (16, 8, 3, 3), (10, 16)]

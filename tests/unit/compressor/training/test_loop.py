@@ -191,9 +191,9 @@ def test_progress_tells_of_every_batch() -> None:
     trained(FineTune(epochs=2, batch_size=10), context)
     # Then he hears of each, and how fast they come
     assert [fraction for fraction, _ in told] == [pytest.approx((number + 1) / 10) for number in range(10)]
-    phases = [re.fullmatch(r"(epoch . of 2), ([\d,.]+) images/s", phase) for _, phase in told]
+    phases = [re.fullmatch(r"(epoch . of 2)(?:, ([\d,]+\.\d) images/s)?", phase) for _, phase in told]
     assert [found and found[1] for found in phases] == ["epoch 1 of 2"] * 5 + ["epoch 2 of 2"] * 5
-    assert all(found and float(found[2].replace(",", "")) > 0 for found in phases)
+    assert [bool(found and found[2]) for found in phases] == [False, True, True, True, True] * 2
 
 
 def test_a_loss_that_is_no_number_fails_by_name() -> None:
