@@ -41,13 +41,17 @@ def of_all_ranks(
 
 
 def of_rank(
-    layer: Layer, known: Known, wanted: Literal["auto"] | Decomposition, round_to: int, part: float
+    layer: Layer, known: Known, wanted: Literal["auto"] | Decomposition, round_to: int, rank: float
 ) -> tuple[Proposal, ...]:
-    """The form with this part of the full rank, where it has fewer parameters and MACs than the layer."""
+    """The form of this rank, or part of the full one, where it has fewer parameters and MACs than the layer."""
     scheme = usual_for(wanted, known)
     full = SCHEMES[scheme].full_ranks(known.weight.shape)
-    ranks = tuple(min(steps(most, round_to), key=lambda rank: abs(rank - part * most)) for most in full)
+    ranks = tuple(min(int(rank), most) if rank >= 1 else _nearest(rank * most, most, round_to) for most in full)
     return tuple(_proposed(layer, known, scheme, [ranks]))
+
+
+def _nearest(rank: float, most: int, round_to: int) -> int:
+    return min(steps(most, round_to), key=lambda step: abs(step - rank))
 
 
 def steps(most: int, round_to: int) -> list[int]:

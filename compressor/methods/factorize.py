@@ -88,8 +88,8 @@ class _Work:
         layer, known, params = self.survey.layers[name], self._known(name), self.params
         if params.rank is None:
             return of_all_ranks(layer, known, params.scheme, params.round_to)
-        part = first_meant(name, params.rank_by_layer) or params.rank
-        return of_rank(layer, known, params.scheme, params.round_to, part=part)
+        rank = first_meant(name, params.rank_by_layer) or params.rank
+        return of_rank(layer, known, params.scheme, params.round_to, rank=rank)
 
     def _known(self, name: str) -> Known:
         seen = self.seen.get(name)

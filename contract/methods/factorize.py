@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from contract.methods.params import Params, Patterns, Stage
 
 Part = Annotated[float, Field(gt=0, le=1)]
+#: A part of the full rank, or a number.
+Rank = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)]
 
 #: What can be said of how much is kept.
 AMOUNTS = ("macs_ratio", "parameters_ratio", "rank", "energy")
@@ -50,12 +52,15 @@ class Factorize(Params):
     parameters_ratio: float | None = Field(
         default=None, gt=0, lt=1, description="The same with parameters to leave, as a part of those before the step."
     )
-    rank: Part | None = Field(default=None, description="Rank of every layer, as a part of the full one.")
+    rank: Rank | None = Field(
+        default=None,
+        description="Rank of every layer: below 1 a part of the full one, from 1 on the number itself, where it pays.",
+    )
     energy: Part | None = Field(
         default=None,
         description="Part of what each layer gives out to keep, counted in squares; without data, of its weight.",
     )
-    rank_by_layer: dict[str, Part] = Field(
+    rank_by_layer: dict[str, Rank] = Field(
         default_factory=dict,
         max_length=256,
         description="With rank: ranks of their own, by globs over the names of modules; the first that matches counts.",
@@ -67,7 +72,10 @@ class Factorize(Params):
     )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     round_to: int = Field(
-        default=8, ge=1, le=256, description="Ranks are multiples of this; below it, the largest power of two."
+        default=8,
+        ge=1,
+        le=256,
+        description="Ranks are multiples of this, or powers of two below it; those told by number stay as told.",
     )
     recalibrate: bool = Field(
         default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."

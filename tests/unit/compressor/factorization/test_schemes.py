@@ -116,7 +116,7 @@ def test_layers_in_its_place_compute_what_the_composed_weight_does(
     assert part is not None
     known = Known.of(layer, moments())
     # When factors of half the rank stand in its place
-    (proposal,) = of_rank(Layer(layer, part, ((1, 12, 8, 8),)), known, scheme, 1, part=0.2)  # type: ignore[arg-type]
+    (proposal,) = of_rank(Layer(layer, part, ((1, 12, 8, 8),)), known, scheme, 1, rank=0.2)  # type: ignore[arg-type]
     made = factors(layer, known, proposal)
     network = nn.Sequential(layer)
     put(network, {"0": proposal}, {"0": made})
@@ -135,7 +135,7 @@ def test_the_bias_makes_up_for_the_mean_of_what_is_lost() -> None:
     seen = Moments(x.mean(0).double(), torch.cov(x.T))
     # When it gets two factors of low rank
     known = Known.of(layer, seen)
-    (proposal,) = of_rank(Layer(layer, told(layer), ((1, 10),)), known, "auto", 1, part=0.3)  # type: ignore[arg-type]
+    (proposal,) = of_rank(Layer(layer, told(layer), ((1, 10),)), known, "auto", 1, rank=0.3)  # type: ignore[arg-type]
     network = nn.Sequential(layer)
     put(network, {"0": proposal}, {"0": factors(layer, known, proposal)})
     # Then its outputs have the mean that they had

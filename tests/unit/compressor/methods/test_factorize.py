@@ -202,6 +202,15 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_reached() -> None:
     assert caught.value.errors[0].pointer == "/macs_ratio"
 
 
+def test_a_rank_can_be_a_number() -> None:
+    # Given a rank by number for a stage, which is no multiple of round_to, and a part for the others
+    told = Told()
+    factorized(trained_candidate(), told=told, rank=0.25, rank_by_layer={"layer4": 20, "layer3": 10_000})
+    # Then the stage's layers have it as it is, and those of which more is asked than they have stay as they are
+    assert {layer.ranks for name, layer in told.layers.items() if name.startswith("layer4")} == {(20,)}
+    assert not any(name.startswith("layer3") for name in told.layers)
+
+
 def test_patterns_for_ranks_must_match_too() -> None:
     params = Factorize(rank=0.5, rank_by_layer={"nowhere": 0.5})
     with pytest.raises(NoLayerMatches) as failure:
