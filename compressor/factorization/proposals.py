@@ -46,7 +46,7 @@ def of_rank(
     """The form of this rank, or part of the full one, where it has fewer parameters and MACs than the layer."""
     scheme = usual_for(wanted, known)
     full = SCHEMES[scheme].full_ranks(known.weight.shape)
-    ranks = tuple(min(int(rank), most) if rank >= 1 else _nearest(rank * most, most, round_to) for most in full)
+    ranks = tuple(min(int(rank), most) if rank > 1 else _nearest(rank * most, most, round_to) for most in full)
     return tuple(_proposed(layer, known, scheme, [ranks]))
 
 

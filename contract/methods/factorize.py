@@ -9,7 +9,7 @@ from contract.methods.params import Params, Patterns, Stage
 
 Part = Annotated[float, Field(gt=0, le=1)]
 #: A part of the full rank, or a number.
-Rank = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)]
+Rank = Part | Annotated[int, Field(ge=2)]
 
 #: What can be said of how much is kept.
 AMOUNTS = ("macs_ratio", "parameters_ratio", "rank", "energy")
@@ -54,7 +54,7 @@ class Factorize(Params):
     )
     rank: Rank | None = Field(
         default=None,
-        description="Rank of every layer: below 1 a part of the full one, from 1 on the number itself, where it pays.",
+        description="Rank of every layer: up to 1 a part of the full one, from 2 on the number itself, where it pays.",
     )
     energy: Part | None = Field(
         default=None,
