@@ -60,8 +60,7 @@ def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = Out
 
 def opset(path: Path) -> int:
     """The version of ONNX's operators that a written file needs: `OPSET`, or a newer one for codes of four bits."""
-    with onnx_zip.graph_file(path) as graph:
-        model = onnx.load(graph, load_external_data=False)
+    model = onnx.load_model_from_string(onnx_zip.graph(path))
     return next(int(each.version) for each in model.opset_import if not each.domain)
 
 

@@ -22,6 +22,14 @@ def pack(folder: Path, path: Path) -> None:
                 shutil.copyfileobj(source, sink, 2**20)
 
 
+def graph(path: Path) -> bytes:
+    """The ONNX message itself, without the weights that a zip has beside it."""
+    if path.suffix != ".zip":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(GRAPH)
+
+
 @contextmanager
 def graph_file(path: Path) -> Iterator[Path]:
     """The `.onnx` file to give to a runtime: `path` itself, or what is in the zip while the context is open."""
