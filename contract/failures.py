@@ -557,6 +557,14 @@ class JobCrashed(JobFailure):
     retriable = True
 
 
+class SpecOutdated(JobFailure, RequestRefused):
+    """The job was accepted by an earlier version of the service, and its spec breaks the rules of this one."""
+
+    code = "spec_outdated"
+    status = 409
+    hint = "Submit the job anew, with a spec that this version accepts."
+
+
 class InputCorrupt(JobFailure):
     """The stored bytes of an input are no longer those that were uploaded."""
 

@@ -19,8 +19,8 @@ from contract.failures import (
     RequestRefused,
     UnsupportedMediaType,
 )
+from contract.faults import faults_of
 from service.bodies import BodyRefused
-from service.faults import faults_of
 
 log = logging.getLogger("modelpress.service")
 

@@ -23,12 +23,12 @@ from contract.failures import (
     UnknownMethod,
     failure_named,
 )
+from contract.faults import pointer_to
 from contract.methods import METHODS
 from contract.methods.distill import Distill
 from contract.methods.replace import ReplaceArchitecture
 from contract.model import Architecture
 from contract.spec import JobOptions, JobSpec
-from service.faults import pointer_to
 from service.workforce import Workforce
 
 S = TypeVar("S", bound=JobOptions)

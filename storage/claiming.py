@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from contract.dataset import Dataset
+from contract.failures import SpecOutdated
 from contract.job import EventKind, JobState
 from contract.methods import Role
 from contract.model import Model
@@ -12,13 +13,26 @@ from contract.spec import JobSpec
 from contract.worker import WorkerCard
 from storage import catalogue, requirements
 from storage.columns import microseconds, now, seconds_from_now
+from storage.outdated import check_current
 from storage.schema import checkpoints, datasets, job_needs, jobs, models
-from storage.transitions import tell
+from storage.transitions import end, tell
 from storage.values import Checkpoint, Claim
 
 
 def take(connection: Connection, card: WorkerCard, *, lease_seconds: float) -> Claim | None:
-    """Start the best queued job that this worker can run: by priority, then by age."""
+    """Start the best queued job that this worker can run: by priority, then by age.
+
+    What an earlier version has accepted and this one cannot read fails on the way, and stops none behind it.
+    """
+    while (row := _start_best(connection, card, lease_seconds)) is not None:
+        try:
+            return _claim(connection, row, card)
+        except SpecOutdated as failure:
+            end(connection, jobs.c.id == row.id, state=JobState.FAILED, error=failure.problem())
+    return None
+
+
+def _start_best(connection: Connection, card: WorkerCard, lease_seconds: float) -> Row[Any] | None:
     values = {
         "state": JobState.RUNNING.value,
         "reason": None,
@@ -34,10 +48,10 @@ def take(connection: Connection, card: WorkerCard, *, lease_seconds: float) -> C
     statement = update(jobs).where(best).values(**values)
     left = ((jobs.c.deadline_at - now()) / 1_000_000.0).label("seconds_left")
     row = connection.execute(statement.returning(jobs, left)).one_or_none()
-    if row is None:
-        return None
-    tell(connection, row, EventKind.STARTED, {"state": JobState.RUNNING.value, "fence": row.fence, "worker": card.id})
-    return _claim(connection, row, card)
+    if row is not None:
+        begun = {"state": JobState.RUNNING.value, "fence": row.fence, "worker": card.id}
+        tell(connection, row, EventKind.STARTED, begun)
+    return row
 
 
 def _best(card: WorkerCard) -> Any:
@@ -59,6 +73,7 @@ def _best(card: WorkerCard) -> Any:
 
 def _claim(connection: Connection, row: Row[Any], card: WorkerCard) -> Claim:
     spec: JobSpec = row.spec
+    check_current(spec)
     model_id = requirements.model_of(spec)
     others = {other for _, other in requirements.others_of(spec)}
     return Claim(

@@ -1,9 +1,10 @@
 """What a column can hold that SQL has no portable word for: instants, documents, the database's clock."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import BigInteger, ColumnElement, Dialect, Text, TypeDecorator, cast
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -31,13 +32,18 @@ class Instant(TypeDecorator[datetime]):
 
 
 class Document(TypeDecorator[T], Generic[T]):
-    """A value of the contract as JSON text, validated on its way out; SQL never looks into it."""
+    """A value of the contract as JSON text, validated on its way out; SQL never looks into it.
+
+    `outdated` makes a value of a text that is not valid any more; without it such a text raises pydantic's
+    `ValidationError`.
+    """
 
     impl = Text
     cache_ok = True
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, outdated: Callable[[str, ValidationError], T] | None = None) -> None:
         super().__init__()
+        self.outdated = outdated
         #: Tells one column's type from another's in SQLAlchemy's cache of statements.
         self.kind = kind
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
@@ -48,7 +54,12 @@ class Document(TypeDecorator[T], Generic[T]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> T | None:
         """The value."""
-        return None if value is None else self._adapter.validate_json(value)
+        try:
+            return None if value is None else self._adapter.validate_json(value)
+        except ValidationError as error:
+            if value is None or self.outdated is None:
+                raise
+            return self.outdated(value, error)
 
 
 class now(GenericFunction[int]):  # noqa: N801 - named as SQL's functions are

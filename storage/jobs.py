@@ -13,6 +13,7 @@ from storage import assembly, requirements
 from storage.columns import now
 from storage.database import Database
 from storage.idempotency import Reply, conclude
+from storage.outdated import check_current
 from storage.paging import FIRST_PAGE, Page, Window
 from storage.schema import artifacts, job_labels, job_steps, jobs
 from storage.submission import submit
@@ -86,11 +87,15 @@ class Jobs:
             return self._get(connection, tenant, job_id)
 
     def retry(self, tenant: str, job_id: str, *, reply: Reply[Job] | None = None) -> Job:
-        """A new job with the same spec; raises `NotFound`, and `InvalidState` for an open job."""
+        """A new job with the same spec.
+
+        Raises `NotFound`; `InvalidState` for an open job; `SpecOutdated` for a spec that this version would refuse.
+        """
         with self._database.write() as connection:
             old = self._get(connection, tenant, job_id)
             if not old.done:
                 raise InvalidState(f"The job is {old.state}.", state=old.state, allowed=_ENDED)
+            check_current(old.spec)
             return self._add(connection, NewJob(tenant=tenant, spec=old.spec, retry_of=old.id), reply)
 
     def delete(self, tenant: str, job_id: str) -> None:

@@ -25,6 +25,7 @@ from contract.spec import JobSpec
 from contract.value import Json, Metadata
 from contract.worker import WorkerCard
 from storage.columns import Document, Instant
+from storage.outdated import OutdatedSpec
 
 metadata = MetaData(
     naming_convention={
@@ -117,7 +118,7 @@ jobs = Table(
     Column("lane", Integer, nullable=False),
     #: The queue in which it is rung for.
     Column("device", String(16), nullable=False),
-    Column("spec", Document[JobSpec](JobSpec), nullable=False),
+    Column("spec", Document[JobSpec](JobSpec, OutdatedSpec.of), nullable=False),
     Column("spec_hash", SHA256, nullable=False),
     Column("model_id", ID),
     Column("retry_of", ID),

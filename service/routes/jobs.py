@@ -22,6 +22,7 @@ from contract.failures import (
     NotReady,
     PickleNotAllowed,
     RequestTimeout,
+    SpecOutdated,
     StorageFull,
     UnknownArchitecture,
     UnknownMethod,
@@ -176,7 +177,10 @@ def cancel_job(job_id: str, house: InHouse, write: IsRepeatable) -> Response:
 
 
 @router.post(
-    "/{job_id}/retry", status_code=202, response_model=Job, responses=problems(NotFound, NotReady, InvalidState)
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=Job,
+    responses=problems(NotFound, NotReady, InvalidState, SpecOutdated),
 )
 def retry_job(job_id: str, house: InHouse, write: IsRepeatable) -> Response:
     """A new job with the same spec, linked by `retry_of`."""

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.artifact import ArtifactFile, ArtifactFormat
-from contract.failures import JobCrashed
+from contract.failures import JobCrashed, SpecOutdated
 from contract.job import JobResult, JobState, StateReason, StepState
 from contract.methods import Role
 from contract.report import Notice
@@ -64,6 +64,31 @@ def test_a_worker_takes_only_what_it_can_run(house: House) -> None:
     assert house.claim().job_id == as_onnx.id
     assert house.claim(devices=["cpu", "cuda"]).job_id == on_gpu.id
     assert [ring.device for ring in house.outbox.due()] == ["cuda", "cpu", "cpu"]
+
+
+def test_what_an_earlier_version_accepted_fails_by_name_and_stops_none_behind_it(house: House) -> None:
+    # Given a queued job whose spec broke no rule when it was accepted, and one behind it
+    outdated, behind = house.submit(), house.submit()
+    house.accept_as_was(outdated, steps=[{"method": "prune_weights", "amount": 1.5}])
+
+    # When a worker claims
+    claim = house.claim()
+
+    # Then it gets the one behind, and the first has failed with what is wrong
+    assert claim.job_id == behind.id
+    failed = house.job(outdated)
+    assert failed.state is JobState.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "spec_outdated"
+    assert [fault.pointer for fault in failed.error.errors] == ["/steps/0/amount"]
+
+    # Then it is told as it was accepted, also in lists
+    (told,) = [job for job in house.jobs.list(TENANT).items if job.id == outdated.id]
+    assert told.model_dump(mode="json")["spec"]["steps"][0]["amount"] == 1.5
+
+    # Then it cannot be submitted again
+    with pytest.raises(SpecOutdated, match="earlier version"):
+        house.jobs.retry(TENANT, outdated.id)
 
 
 def test_nobody_claims_where_nothing_waits(house: House) -> None:
