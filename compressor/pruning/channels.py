@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -235,14 +235,24 @@ def _removed(network: nn.Module, groups: Sequence[ChannelGroup], pruning: Prunin
     names = {layer: name for name, layer in weighted_modules(network).items()}
 
     def losing(ratio: float) -> list[int]:
-        return removals(groups, params, ratio, names=names)
+        return removals(compared, params, ratio, names=names)
 
-    if target.of is None:
+    if target.of is None and params.compare == "mean":
+        compared = groups
         return losing(target.left)
     costs = Costs(network, _shape_of(pruning.example), [group.uses for group in groups])
-    left = costs.macs_left if target.of == "macs" else costs.parameters_left
+    left = costs.parameters_left if target.of == "parameters" else costs.macs_left
+    compared = groups if params.compare == "mean" else _priced(groups, left)
+    if target.of is None:
+        return losing(target.left)
     least = losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
-    return given_back(groups, least, params, lambda removed: left(removed) <= target.left, names=names)
+    return given_back(compared, least, params, lambda removed: left(removed) <= target.left, names=names)
+
+
+def _priced(groups: Sequence[ChannelGroup], left: Callable[[Sequence[int]], float]) -> list[ChannelGroup]:
+    """The groups with what a position costs where no other has gone."""
+    alone = torch.eye(len(groups), dtype=torch.long).tolist()
+    return [replace(group, cost=1 - left(one)) for group, one in zip(groups, alone, strict=True)]
 
 
 def _least_ratio(left: Callable[[float], float], target: Target) -> float:

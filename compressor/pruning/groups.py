@@ -43,11 +43,14 @@ class ChannelGroup:
     structure: tuple[str, ...]
     #: Takes channels by their numbers, and tells which outputs of which layers went.
     remove: Callable[[list[int]], Gone]
+    #: What a position costs; its importances' mean, where groups are compared by how each stands in its own.
+    cost: float | None = None
 
     @property
     def scores(self) -> Tensor:
-        """Importances whose mean is 1, by which groups are compared."""
-        return self.importances / self.importances.mean().clamp_min(1e-12)
+        """Importances over what a position costs, by which groups are compared."""
+        cost = float(self.importances.mean()) if self.cost is None else self.cost
+        return self.importances / max(cost, 1e-12)
 
     @property
     def size(self) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from compressor.data.images import Images
 from compressor.measure.counting import evaluating
+from compressor.pruning.gates import derivatives_by_gates
 from compressor.pruning.heads import Heads, all_heads
 
 _BATCH = 32
@@ -135,6 +136,36 @@ def _hessian(shown: Shown) -> Importance:
 # --- By channel, by head
 
 
+def _fisher(shown: Shown) -> Importance:
+    """What the loss rises by without the channel: half the mean square of its derivative by a gate on it (`gates`).
+
+    Of a channel that several layers take, the gates are one, and their derivatives add up.
+    """
+    by_layer = derivatives_by_gates(shown.network, (x for x, _ in shown.batches()), seed=shown.seed)
+
+    def of_channels(group: tp.dependency.Group) -> Tensor | None:
+        count = len(group[0].idxs)
+        found = [
+            _by_part(by_layer[dep.target.module][:, torch.as_tensor(places)], count)
+            for dep, places in group
+            if dep.target.module in by_layer
+            and not shown.graph.is_out_channel_pruning_fn(dep.handler)
+            and len(places) % count == 0
+        ]
+        return torch.stack(found).sum(0).square().mean(0) / 2 if found else None
+
+    def of_heads(heads: Heads) -> Tensor | None:
+        seen = by_layer.get(heads.taker)
+        return None if seen is None else _by_part(seen, heads.count).square().mean(0) / 2
+
+    return Importance(of_channels, of_heads)
+
+
+def _by_part(derivatives: Tensor, count: int) -> Tensor:
+    """By gates on channels or heads, each of as many features: (images, features) to (images, count)."""
+    return derivatives.view(len(derivatives), count, -1).sum(2)
+
+
 def _over_layers(
     shown: Shown, worth: Mapping[nn.Module, Tensor], *, of_heads: Callable[[Heads], Tensor | None]
 ) -> Importance:
@@ -229,6 +260,7 @@ IMPORTANCES: Mapping[str, Callable[[Shown], Importance]] = {
     "lamp": _lamp,
     "taylor": _taylor,
     "hessian": _hessian,
+    "fisher": _fisher,
     "bn_scale": _scales,
     "fpgm": _distances,
     "activation": _activation,

@@ -1,4 +1,4 @@
-"""Pruning in rounds with training in between, which goes on where it was interrupted."""
+"""Pruning in rounds, with training in between where it is asked for, which goes on where it was interrupted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,7 +101,7 @@ class Rounds:
 
     def pruning(self, number: int) -> Context:
         """What the pruning of a round may use; where training follows, that is what takes the time."""
-        part = 1 if number + 1 == self.count else 0
+        part = 0 if self.recipe is not None and number + 1 < self.count else 1
         return replace(
             self.context,
             progress=lambda done, phase: self.context.progress((number + part * done) / self.count, phase),

@@ -12,7 +12,9 @@ Amount = Annotated[float, Field(ge=0, le=1)]
 #: Importances that look at images.
 _LOOKING = frozenset({"gradient", "wanda", "obs"})
 #: The same, of channels.
-_SHOWN = frozenset({"taylor", "hessian", "activation"})
+_SHOWN = frozenset({"taylor", "hessian", "fisher", "activation"})
+#: Those that tell a loss, which is the same in all layers.
+_LOSSES = ("taylor", "hessian", "fisher")
 #: What can be said of channels instead of a ratio.
 TARGETS = ("macs_ratio", "parameters_ratio", "latency_ratio", "threshold")
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
@@ -202,17 +204,28 @@ class PruneChannels(Params):
         description="Channels of at most this importance go, which with bn_scale is the scale itself; the step's "
         "report tells the importances in each layer.",
     )
-    importance: Literal["l1", "l2", "bn_scale", "taylor", "hessian", "fpgm", "lamp", "activation", "random"] = Field(
+    importance: Literal[
+        "l1", "l2", "bn_scale", "taylor", "hessian", "fisher", "fpgm", "lamp", "activation", "random"
+    ] = Field(
         default="l2",
         description="What tells a channel's importance, over all the layers that share it: the norm of its weights; "
         "the scale of its batch normalization (Liu et al. 2017); weight times gradient, or the curvature of the loss, "
-        "on calibration images (Molchanov et al. 2019; LeCun et al. 1990); how far it is from the other channels "
-        "(FPGM, He et al. 2019); its share of what its layer still has (LAMP); the size of its activations; chance.",
+        "on calibration images (Molchanov et al. 2019; LeCun et al. 1990); what the loss would rise by without it, "
+        "told by gates on calibration images without labels (Fisher: Theis et al. 2018; Liu et al. 2021); how far it "
+        "is from the other channels (FPGM, He et al. 2019); its share of what its layer still has (LAMP); the size of "
+        "its activations; chance.",
     )
     scope: Literal["layer", "global", "isomorphic"] = Field(
         default="layer",
         description="Whether channels are ranked within their layer, over the whole network, or among layers of the "
         "same structure (Fang et al. 2024).",
+    )
+    compare: Literal["mean", "cost"] = Field(
+        default="mean",
+        description="How channels of different layers are compared where scope ranks them together: by their "
+        "importance over the mean of their layer's; or over what they cost, in MACs or, for parameters_ratio, in "
+        "parameters (Liu et al. 2021). cost, which is the default of fisher, is for importances that tell a loss: "
+        "fisher, hessian and taylor.",
     )
     ratio_by_layer: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict,
@@ -226,8 +239,16 @@ class PruneChannels(Params):
         le=256,
         description="Channel counts stay multiples of this; INT8 kernels want 8, float32 ones with AVX-512 16 or 32.",
     )
-    rounds: int = Field(default=1, ge=1, le=32, description="In how many steps of the same size channels are removed.")
-    training: Recovery | None = Field(default=None, description="How the network is trained between rounds.")
+    rounds: int = Field(
+        default=1,
+        ge=1,
+        le=32,
+        description="In how many steps of the same size channels are removed. Importances are taken anew in each: what "
+        "a channel is worth depends on which others there are, so that fisher gains much by four.",
+    )
+    training: Recovery | None = Field(
+        default=None, description="How the network is trained between rounds; null does not train it."
+    )
     reconstruct: bool = Field(
         default=True,
         description="Fit what is left, layer by layer, to what the layers gave before on calibration images, where "
@@ -252,11 +273,11 @@ class PruneChannels(Params):
     @property
     def recipe(self) -> Recovery | None:
         """The training between rounds."""
-        return (self.training or Recovery(epochs=1)) if self.rounds > 1 else None
+        return self.training
 
     @property
     def roles(self) -> frozenset[Role]:
-        """Training data for rounds, calibration data for importances that look at images."""
+        """Training data for training, calibration data for importances that look at images."""
         return super().roles | (frozenset({Role.CALIBRATION}) if self.importance in _SHOWN else frozenset())
 
     @property
@@ -268,7 +289,9 @@ class PruneChannels(Params):
     @model_validator(mode="before")
     @classmethod
     def _resolved(cls, given: Any) -> Any:
-        return _told(given, "ratio", 0.5, unless=TARGETS)
+        told = _told(given, "ratio", 0.5, unless=TARGETS)
+        fisher = isinstance(told, dict) and told.get("importance") == "fisher" and told.get("scope", "layer") != "layer"
+        return {"compare": "cost", **told} if fisher else told
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -276,6 +299,11 @@ class PruneChannels(Params):
             raise ValueError(f"give one of ratio, {', '.join(TARGETS[:-1])} and {TARGETS[-1]}")
         if self.threshold is not None and (self.scope != "layer" or self.rounds > 1 or self.importance == "random"):
             raise ValueError("a threshold is a bound on importances: scope layer, one round, and not by chance")
+        if self.compare == "cost" and (self.scope == "layer" or self.importance not in _LOSSES):
+            raise ValueError(
+                "compare cost ranks channels of several layers by losses: scope global or isomorphic, importance "
+                f"{', '.join(_LOSSES[:-1])} or {_LOSSES[-1]}"
+            )
         if self.training is not None and self.rounds == 1:
             raise ValueError("one round does not train; put a fine_tune step behind it, or ask for more rounds")
         return self

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from contract.methods import Role
+from contract.methods import Recovery, Role
 from contract.methods.depth import PruneBlocks
 from contract.methods.factorize import Factorize
 from contract.methods.lighten import Lighten
@@ -76,6 +76,8 @@ def test_what_a_step_needs_follows_from_what_it_is_asked_for(params: dict[str, o
         ({"training": {}}, "one round does not train"),
         ({"ratio": 1.0}, "less than 1"),
         ({"importance": "magic"}, "Input should be"),
+        ({"compare": "cost", "importance": "fisher"}, "channels of several layers"),
+        ({"compare": "cost", "scope": "global"}, "by losses"),
         ({"ratio_by_layer": {"fc": 1.0}}, "less than 1"),
     ],
 )
@@ -84,9 +86,13 @@ def test_a_removal_that_contradicts_itself_is_refused(params: dict[str, object],
         PruneChannels.model_validate(params)
 
 
-def test_rounds_need_training_data_and_importances_that_look_need_images() -> None:
-    assert PruneChannels(rounds=2, importance="taylor").roles == {TRAIN, CALIBRATION}
-    assert PruneChannels().roles == set()
+def test_training_needs_its_data_and_importances_that_look_need_images() -> None:
+    assert PruneChannels(rounds=2, importance="taylor", training=Recovery()).roles == {TRAIN, CALIBRATION}
+    assert PruneChannels(rounds=2).roles == set()
+    # Gates draw their answers from the network, so that images need no labels
+    assert PruneChannels(importance="fisher").roles == {CALIBRATION}
+    assert PruneChannels(importance="fisher").labelled == set()
+    assert PruneChannels(importance="hessian").labelled == {CALIBRATION}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,23 @@ def test_what_is_echoed_is_what_will_be_done(given: dict[str, object], amount: f
     assert params.amount == amount
     assert PruneWeights.model_validate_json(params.model_dump_json()) == params
     assert (PruneChannels().ratio, PruneChannels(macs_ratio=0.3).ratio) == (0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "compare"),
+    [
+        ({}, "mean"),
+        ({"importance": "fisher"}, "mean"),
+        ({"importance": "fisher", "scope": "global"}, "cost"),
+        ({"importance": "fisher", "scope": "isomorphic"}, "cost"),
+        ({"importance": "fisher", "scope": "global", "compare": "mean"}, "mean"),
+        ({"importance": "hessian", "scope": "global"}, "mean"),
+    ],
+)
+def test_losses_by_gates_are_compared_with_what_channels_cost(given: dict[str, object], compare: str) -> None:
+    params = PruneChannels.model_validate(given)
+    assert params.compare == compare
+    assert PruneChannels.model_validate_json(params.model_dump_json()) == params
 
 
 @pytest.mark.parametrize(

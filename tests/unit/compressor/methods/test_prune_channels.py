@@ -512,6 +512,9 @@ def worth(module: Plain, importance: str) -> Tensor:
             found = [gradients(image, label) for image, label in zip(x.split(1), y.split(1), strict=True)]
             curvature = [torch.stack([one[i].square() for one in found]).mean(0) for i in range(3)]
             return sums([w.square() * h for w, h in zip(parts, curvature, strict=True)])
+        case "fisher":
+            # Its answers are drawn, from the same numbers as here.
+            return gated(module, x)
         case "bn_scale":
             return gamma.abs()
         case "fpgm":
@@ -523,7 +526,23 @@ def worth(module: Plain, importance: str) -> Tensor:
             return torch.stack([one.abs().mean((0, 2, 3)) for one in seen]).mean(0)
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "lamp", "taylor", "hessian", "bn_scale", "fpgm", "activation"])
+def gated(module: Plain, x: Tensor) -> Tensor:
+    """Half the mean square of the derivatives by gates on what the second layer sees."""
+    random, found = torch.Generator().manual_seed(0), []
+    mean = module.norm(module.first(x)).relu().mean((0, 2, 3)).detach().view(-1, 1, 1)
+    for batch in x.split(32):
+        answers = torch.multinomial(module(batch).detach().softmax(1), 1, generator=random)[:, 0]
+        for image, answer in zip(batch.split(1), answers, strict=True):
+            gates = torch.ones(8, 1, 1, requires_grad=True)
+            apart = module.norm(module.first(image)).relu() - mean
+            logits = module.second(mean + gates * apart).mean((2, 3))
+            found += torch.autograd.grad(nn.functional.cross_entropy(logits, answer.view(1)), gates)
+    return torch.stack(found).flatten(1).square().mean(0) / 2
+
+
+@pytest.mark.parametrize(
+    "importance", ["l1", "l2", "lamp", "taylor", "hessian", "fisher", "bn_scale", "fpgm", "activation"]
+)
 def test_the_channels_that_go_are_those_of_least_worth_by_the_papers_formulas(importance: str) -> None:
     # Given a network of which one layer may shrink / When half of its channels go
     before = plain()
@@ -571,7 +590,7 @@ def test_statistics_are_measured_anew_where_not_all_is_fitted(fits: str, anew: b
     assert torch.allclose(after.norm.running_mean, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("importance", ["taylor", "hessian", "activation"])
+@pytest.mark.parametrize("importance", ["taylor", "hessian", "fisher", "activation"])
 def test_without_images_it_says_what_is_missing(importance: str) -> None:
     with pytest.raises(MissingData, match="needs images"):
         pruned(plain(), PruneChannels.model_validate({"importance": importance}))
@@ -637,6 +656,17 @@ def test_interrupted_rounds_end_as_uninterrupted_ones(stop_at: int) -> None:
     assert all(torch.equal(state[name], other[name]) for name in state)
     assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
     assert resumed.edits == whole.edits
+
+
+def test_rounds_without_training_need_no_labels_and_reach_the_target() -> None:
+    # Given a network, and images that nobody has labelled / When channels go in three rounds, by gates
+    before = candidate("mobilenet_v3_small")
+    unlabelled = Images(images(12, 64), torch.full((12,), -1), before.preprocessing)
+    params = PruneChannels(macs_ratio=0.5, importance="fisher", scope="global", rounds=3)
+    after = prune_channels.apply(before, params, Context(calibration=unlabelled))
+    # Then the target is met, within a hundredth
+    macs = count_macs(before.module, before.input_shape).total
+    assert 0.49 <= count_macs(after.module, after.input_shape).total / macs <= 0.5
 
 
 def test_a_part_of_the_time_is_told_of_all_rounds_together() -> None:

@@ -6,7 +6,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
-from compressor.pruning.groups import channel_groups, removals, remove
+from compressor.pruning.groups import ChannelGroup, channel_groups, removals, remove
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import rearranging, watched
 from compressor.pruning.tracing import trace
@@ -66,3 +66,19 @@ def test_removing_channels_that_are_zero_changes_no_answer(name: str) -> None:
         answer = module(x)
     assert sum(p.numel() for p in module.parameters()) < 0.8 * before
     assert float((answer - expected).abs().max()) <= 1e-6 * float(expected.std(dim=0).max())
+
+
+def of_worth(importances: Tensor, cost: float | None) -> ChannelGroup:
+    return ChannelGroup(
+        root=nn.Identity(), blocks=1, importances=importances, uses=(), structure=(), remove=lambda _: {}, cost=cost
+    )
+
+
+@pytest.mark.parametrize(("cost", "lost"), [(None, [4, 4]), (1.0, [4, 4]), (4.0, [1, 7]), (0.25, [7, 1])])
+def test_channels_go_where_they_cost_most_for_what_they_are_worth(cost: float | None, lost: list[int]) -> None:
+    # Given two layers of equal worth, of which the second costs more or less / When half of all channels goes
+    worth = torch.arange(1.0, 9.0)
+    groups = [of_worth(worth, None if cost is None else 1.0), of_worth(worth, cost)]
+    params = PruneChannels(importance="fisher", scope="global", round_to=1)
+    # Then the dearer layer loses more
+    assert removals(groups, params, 0.5, names={}) == lost

@@ -1,0 +1,116 @@
+"""What a gate on each input of each layer does to the log-likelihood, image by image.
+
+A gate multiplies a channel; taking the channel away sets it from 1 to 0. The mean square of the derivative by the gate
+is its Fisher information, and half of it what the loss rises by when the gate is closed (Theis et al. 2018,
+arXiv:1801.05787; Liu et al. 2021, arXiv:2108.00708, for channels that many layers share). Unlike a sum over weights it
+sees that what one of a channel's weights does another may undo.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.attention import SelfAttention
+from compressor.measure.counting import evaluating
+
+#: Layers whose inputs have gates, and along which dimension, counted from the last, they have their channels.
+_CHANNELS = {nn.Linear: -1, SelfAttention: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
+
+
+@dataclass
+class _Seen:
+    """What one layer's inputs have shown, image by image and summed over positions: (images, inputs) each."""
+
+    #: Input times derivative of the log-likelihood by it; and the derivative alone.
+    weighted: list[Tensor] = field(default_factory=list)
+    alone: list[Tensor] = field(default_factory=list)
+    #: Sums of the inputs over all that was seen, shape (inputs,), of so many positions.
+    sums: Tensor | float = 0.0
+    positions: int = 0
+
+    def derivatives(self) -> Tensor:
+        """By the gate on what an input has beside its mean, which a bias can stand for: (images, inputs)."""
+        mean = self.sums / max(self.positions, 1)
+        return (torch.cat(self.weighted) - mean * torch.cat(self.alone)).cpu()
+
+
+class _Watch:
+    """Gates the inputs of layers while a batch of images passes."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self.seen = {layer: _Seen() for layer in layers}
+        self._images = 0
+        self._ran: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    @contextmanager
+    def batch(self, images: int) -> Iterator[None]:
+        """See a batch of so many images forward and backward; a layer may run several times."""
+        self._images, self._ran = images, {}
+        handles = [layer.register_forward_pre_hook(self._gate) for layer in self.seen]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        for layer, (weighted, alone) in self._ran.items():
+            self.seen[layer].weighted.append(weighted)
+            self.seen[layer].alone.append(alone)
+
+    def _gate(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if not args or not args[0].requires_grad or len(args[0]) % self._images:
+            return None
+        x, *others = args
+        # What the layer alone sees of it: others that read the same tensor have gates of their own.
+        own = x.clone()
+        values, seen = own.detach(), self.seen[layer]
+        by_channel = values.movedim(_dimension(layer), -1).flatten(0, -2)
+        seen.sums, seen.positions = seen.sums + by_channel.sum(0), seen.positions + len(by_channel)
+        own.register_hook(lambda gradient: self._hear(layer, values, gradient))  # type: ignore[no-untyped-call]
+        return own, *others
+
+    def _hear(self, layer: nn.Module, values: Tensor, gradient: Tensor) -> None:
+        weighted, alone = self._summed(layer, values * gradient), self._summed(layer, gradient)
+        before = self._ran.get(layer)
+        self._ran[layer] = (weighted, alone) if before is None else (before[0] + weighted, before[1] + alone)
+
+    def _summed(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return x.movedim(_dimension(layer), -1).reshape(self._images, -1, x.shape[_dimension(layer)]).sum(1)
+
+
+def derivatives_by_gates(network: nn.Module, batches: Iterable[Tensor], *, seed: int) -> Mapping[nn.Module, Tensor]:
+    """Of the log-likelihood of each image's answer, by a gate on each input of each layer: (images, inputs).
+
+    The answer is drawn as the network gives it, so that no label is needed and the mean square is Fisher's information.
+    """
+    random = torch.Generator().manual_seed(seed % 2**63)
+    watch = _Watch(part for part in network.modules() if isinstance(part, tuple(_CHANNELS)))
+    with evaluating(network), _frozen(network), torch.enable_grad():
+        for x in batches:
+            with watch.batch(len(x)):
+                # Some networks begin with what works in place, which no leaf allows.
+                logits = network(x.detach().requires_grad_().clone())
+                answer = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=random)[:, 0]
+                loss = F.cross_entropy(logits, answer.to(logits.device), reduction="sum")
+                loss.backward()  # type: ignore[no-untyped-call]
+    return {layer: seen.derivatives() for layer, seen in watch.seen.items() if seen.weighted}
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No derivatives by parameters, which take as long as those that are wanted."""
+    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
+
+
+def _dimension(layer: nn.Module) -> int:
+    return next(dimension for kind, dimension in _CHANNELS.items() if isinstance(layer, kind))
