@@ -14,9 +14,8 @@ from compressor.measure.counting import count_parameters
 from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
-from compressor.pruning.heads import unfused_like
 from compressor.pruning.latency import Reached, least_ratio
-from compressor.pruning.reconstruction import reconstruct
+from compressor.pruning.reconstruction import Goal, reconstruct
 from compressor.pruning.rounds import Rounds, Start
 from compressor.training.normalization import recalibrate
 from contract.failures import MissingData, UnfitModel
@@ -47,13 +46,16 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
     candidate.module.to(context.device)
     rounds = Rounds.of(params.rounds, params.recipe, context)
     made, reached = rounds.begin(candidate), rounds.reached
+    goal = Goal(made.module)
     for number in rounds.left():
         context.progress(number / params.rounds, "finding dependencies")
         narrowed, found = _narrowed(made, params, context)
         reached = reached.then(found)
         if number == 0:
             _tell_importances(narrowed, context)
-        _make_up(narrowed, made, params, rounds.pruning(number))
+        goal = (Goal(made.module) if rounds.train_between else goal).behind(narrowed)
+        samples = params.reconstruct_samples if number + 1 == params.rounds else None
+        _make_up(narrowed, goal, made.input_shape, params, rounds.pruning(number), samples or params.samples)
         made = rounds.train(_narrower(made, narrowed), number, reached)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
@@ -113,32 +115,29 @@ def _images(params: PruneChannels, context: Context) -> Images | None:
         return None
     if context.calibration is None:
         raise MissingData(f"Importance {params.importance} needs images. Name a dataset under data.calibration.")
-    return _samples(context.calibration, params, context)
+    return context.calibration.take(params.samples, seed=context.seed)
 
 
-def _samples(images: Images, params: PruneChannels, context: Context) -> Images:
-    """The images by which channels are chosen, and by which what is left is fitted."""
-    return images.take(params.samples, seed=context.seed)
-
-
-def _make_up(narrowed: Narrowed, before: Candidate, params: PruneChannels, context: Context) -> None:
+def _make_up(
+    narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], params: PruneChannels, context: Context, samples: int
+) -> None:
     """Fit what is left, or at least the statistics behind it, to images, where there are any."""
     if context.calibration is None:
         return
-    images = _samples(context.calibration, params, context)
+    images = context.calibration.take(samples, seed=context.seed)
     # Layers that give what they gave have no use for other statistics.
-    whole = params.reconstruct and _reconstruct(narrowed, before, images, context)
+    whole = params.reconstruct and _reconstruct(narrowed, goal, shape, images, context)
     if params.recalibrate and not whole:
         recalibrate(narrowed.module, context.calibration, device=context.device)
 
 
-def _reconstruct(narrowed: Narrowed, before: Candidate, images: Images, context: Context) -> bool:
+def _reconstruct(narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], images: Images, context: Context) -> bool:
     """Whether every layer that has lost inputs was fitted."""
     found = reconstruct(
         narrowed,
-        unfused_like(before.module, narrowed.module),
+        goal,
         lambda: (batch.x.to(context.device) for batch in images.batches(_BATCH)),
-        input_shape=before.input_shape,
+        input_shape=shape,
         seed=context.seed,
         tell=lambda done: context.progress(done, f"fitting what is left to {len(images)} images"),
     )

@@ -6,19 +6,35 @@ one gives them. No label is needed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from torch import Tensor, nn
 
 from compressor.fitting import Aim, Fit, fit
 from compressor.inputs import Seeing, in_order_of_run, sees, sees_all
 from compressor.pruning.channels import Narrowed
+from compressor.pruning.heads import unfused_like
 
 #: Some subclasses pad what they see, or standardize their weight.
 _PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
 
 #: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
 Batches = Callable[[], Iterable[Tensor]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The network as it was, and the numbers of those of its outputs that are left, layer by layer."""
+
+    network: nn.Module
+    #: All of a layer that is not named.
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def behind(self, narrowed: Narrowed) -> Self:
+        """The same goal for what was narrowed once more."""
+        left = {n: self.outputs[n][kept] if n in self.outputs else kept for n, kept in narrowed.outputs.items()}
+        return replace(self, outputs=left)
 
 
 @dataclass(frozen=True)
@@ -31,17 +47,18 @@ class Reconstruction:
 
 
 def reconstruct(
-    narrowed: Narrowed, original: nn.Module, batches: Batches, *, input_shape: tuple[int, int, int], seed: int,
+    narrowed: Narrowed, goal: Goal, batches: Batches, *, input_shape: tuple[int, int, int], seed: int,
     tell: Callable[[float], None],
 ) -> Reconstruction:  # fmt: skip
-    """Fit the layers of a narrowed network, in place, to the `original`, in which they bear the same names."""
+    """Fit the layers of a narrowed network, in place, to those of its goal, which bear the same names."""
+    original = unfused_like(goal.network, narrowed.module)
     before = _products(original)
     layers = _with_fewer_inputs(narrowed.module, before)
     order = in_order_of_run(narrowed.module, [name for name in layers if _can_be_fitted(layers[name])], input_shape)
     found: dict[str, Fit] = {}
     for number, name in enumerate(order):
         tell(number / len(order))
-        aim, mask = Aim(original, before[name], narrowed.outputs[name]), narrowed.masks.get(f"{name}.weight")
+        aim, mask = Aim(original, before[name], goal.outputs[name]), narrowed.masks.get(f"{name}.weight")
         made = fit(narrowed.module, layers[name], aim, batches(), seed=seed, kept=mask)
         if made is not None:
             found[name] = made

@@ -86,6 +86,11 @@ class Rounds:
         found = replace(candidate, edits=edits, masks=masks_of(self.resumed))
         return self.train(found, self._interrupted, self.reached)
 
+    @property
+    def train_between(self) -> bool:
+        """Whether a round begins with a network that the one before has trained."""
+        return self.recipe is not None
+
     def left(self) -> range:
         """The rounds that are still to be done."""
         return range(self._interrupted + 1, self.count)
@@ -101,7 +106,7 @@ class Rounds:
 
     def pruning(self, number: int) -> Context:
         """What the pruning of a round may use; where training follows, that is what takes the time."""
-        part = 0 if self.recipe is not None and number + 1 < self.count else 1
+        part = 0 if self.train_between and number + 1 < self.count else 1
         return replace(
             self.context,
             progress=lambda done, phase: self.context.progress((number + part * done) / self.count, phase),

@@ -258,6 +258,13 @@ class PruneChannels(Params):
     samples: int = Field(
         default=256, ge=1, le=65_536, description="How many images importances and reconstruct look at at most."
     )
+    reconstruct_samples: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="How many images reconstruct looks at in the last round, by default no more than before. Layers of "
+        "many inputs that are run at few places of an image want thousands.",
+    )
     recalibrate: bool = Field(
         default=True,
         description="Measure the statistics of batch normalization anew behind it, where there is data; a network that "
@@ -304,6 +311,8 @@ class PruneChannels(Params):
                 "compare cost ranks channels of several layers by losses: scope global or isomorphic, importance "
                 f"{', '.join(_LOSSES[:-1])} or {_LOSSES[-1]}"
             )
+        if self.reconstruct_samples is not None and not self.reconstruct:
+            raise ValueError("reconstruct_samples belongs to reconstruct, which is false")
         if self.training is not None and self.rounds == 1:
             raise ValueError("one round does not train; put a fine_tune step behind it, or ask for more rounds")
         return self

@@ -78,6 +78,7 @@ def test_what_a_step_needs_follows_from_what_it_is_asked_for(params: dict[str, o
         ({"importance": "magic"}, "Input should be"),
         ({"compare": "cost", "importance": "fisher"}, "channels of several layers"),
         ({"compare": "cost", "scope": "global"}, "by losses"),
+        ({"reconstruct": False, "reconstruct_samples": 9}, "belongs to reconstruct"),
         ({"ratio_by_layer": {"fc": 1.0}}, "less than 1"),
     ],
 )

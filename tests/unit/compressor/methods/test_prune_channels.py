@@ -658,6 +658,19 @@ def test_interrupted_rounds_end_as_uninterrupted_ones(stop_at: int) -> None:
     assert resumed.edits == whole.edits
 
 
+def test_the_last_round_fits_what_is_left_to_as_many_images_as_it_is_asked_to() -> None:
+    # Given images / When channels go in two rounds, the last of which is fitted to more images
+    told: list[str] = []
+    context = Context(calibration=IMAGES, progress=lambda _, phase: told.append(phase))
+    params = PruneChannels(round_to=1, rounds=2, samples=8, reconstruct_samples=24)
+    prune_channels.apply(plain(), params, context)
+    # Then the first sees fewer
+    assert [phase for phase in told if "fitting" in phase] == [
+        "fitting what is left to 8 images",
+        "fitting what is left to 24 images",
+    ]
+
+
 def test_rounds_without_training_need_no_labels_and_reach_the_target() -> None:
     # Given a network, and images that nobody has labelled / When channels go in three rounds, by gates
     before = candidate("mobilenet_v3_small")

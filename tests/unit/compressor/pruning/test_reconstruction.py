@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from compressor.measure.counting import evaluating
 from compressor.models.torchvision_ops import torchvision
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
-from compressor.pruning.heads import unfused_like
-from compressor.pruning.reconstruction import Reconstruction, reconstruct
+from compressor.pruning.reconstruction import Goal, Reconstruction, reconstruct
 from contract.methods.prune import PruneChannels
 from tests.unit.compressor.pruning.architectures import stirred
 
@@ -23,9 +22,12 @@ def halved(module: nn.Module, x: Tensor = X, **asked: object) -> Narrowed:
 
 
 def made_up_for(narrowed: Narrowed, original: nn.Module, x: Tensor = X) -> Reconstruction:
-    like = unfused_like(original, narrowed.module)
+    return fitted(narrowed, Goal(original).behind(narrowed), x)
+
+
+def fitted(narrowed: Narrowed, goal: Goal, x: Tensor = X) -> Reconstruction:
     shape = (x.shape[1], x.shape[2], x.shape[3])
-    return reconstruct(narrowed, like, lambda: x.split(16), input_shape=shape, seed=0, tell=lambda done: None)
+    return reconstruct(narrowed, goal, lambda: x.split(16), input_shape=shape, seed=0, tell=lambda done: None)
 
 
 def error(module: nn.Module, original: nn.Module, x: Tensor = X) -> float:
@@ -56,6 +58,34 @@ def test_channels_that_others_tell_are_made_up_for(groups: int) -> None:
     assert found.fits["2"].before > 0.1
     assert found.fits["2"].after < 0.01
     assert error(narrowed.module, original) < dropped
+
+
+def test_what_is_narrowed_twice_is_fitted_to_what_there_was_at_first() -> None:
+    # Given a network that has lost channels of every layer, is fitted, and loses others
+    original = twins()
+    once = halved(original)
+    goal = Goal(original).behind(once)
+    fitted(once, goal)
+    twice = halved(once.module)
+    # When it is fitted to the network as it was at first / Then the outputs that are left are those of the same numbers
+    goal = goal.behind(twice)
+    found = fitted(twice, goal)
+    last = {name: numbers.tolist() for name, numbers in goal.outputs.items()}
+    assert (len(last["0"]), len(last["2"]), last["6"]) == (2, 2, [0, 1, 2, 3])
+    for name, layer in (("0", original[0]), ("2", original[2])):
+        kept = once.outputs[name][twice.outputs[name]]
+        assert last[name] == kept.tolist()
+        if name == "0":
+            assert torch.equal(twice.module.get_parameter("0.weight"), layer.weight[kept])
+    # And the error that is told is the distance to it
+    assert found.fits["6"].after == pytest.approx(distance(twice.module, original), rel=0.05)
+
+
+def distance(module: nn.Module, original: nn.Module) -> float:
+    """Squares of the difference of the answers, as a part of theirs."""
+    with evaluating(module), evaluating(original):
+        wanted, given = original(X), module(X)
+    return float((wanted - given).square().sum() / wanted.square().sum())
 
 
 def test_only_layers_that_have_lost_inputs_are_fitted() -> None:
