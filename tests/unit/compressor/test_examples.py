@@ -47,6 +47,16 @@ def test_deep_compression_makes_a_small_file(trained_weights: Path, tmp_path: Pa
     assert report.ratio.size_bytes < 1 / 15
 
 
+def test_half_of_the_macs_go_without_training(trained_weights: Path, tmp_path: Path) -> None:
+    # Given the example / When it is done
+    result, (pruned,) = example("half_the_macs", trained_weights, tmp_path)
+    # Then half of them are left, or a little less, and the answers with them
+    assert 0.45 <= result.report.ratio.macs <= 0.5
+    assert result.outcome == "met"
+    assert pruned.fidelity is not None
+    assert pruned.fidelity.top1_agreement > 0.9
+
+
 def test_a_fifth_of_the_macs_is_left(trained_weights: Path, tmp_path: Path) -> None:
     # Given the example / When it is done
     result, (factorized, taught) = example("fifth_of_the_macs", trained_weights, tmp_path)
