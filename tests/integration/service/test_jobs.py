@@ -45,8 +45,9 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
     assert job["spec"]["steps"][0] == {
         "method": "prune_channels", "ratio": 0.5, "macs_ratio": None, "parameters_ratio": None,
         "latency_ratio": None, "threshold": None, "importance": "l2",
-        "scope": "layer", "ratio_by_layer": {}, "round_to": 8, "rounds": 1, "training": None, "samples": 256,
-        "reconstruct": True, "recalibrate": True, "include": ["*"], "exclude": [],
+        "scope": "layer", "compare": "mean", "ratio_by_layer": {}, "round_to": 8, "rounds": 1, "training": None,
+        "samples": 256, "reconstruct": True, "reconstruct_samples": None, "recalibrate": True, "include": ["*"],
+        "exclude": [],
     }  # fmt: skip
     assert (job["state"], job["done"], job["state_reason"]) == ("queued", False, "no_worker")
 
