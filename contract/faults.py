@@ -14,7 +14,7 @@ def faults_of(errors: Sequence[Mapping[str, Any]], *, body: Any, code: str) -> t
     found: dict[str, Fault] = {}
     for error in errors:
         pointer = pointer_to(error, body)
-        found.setdefault(pointer, Fault(pointer=pointer, code=code, detail=_sentence(error)))
+        found.setdefault(pointer, Fault(pointer=pointer, code=code, detail=sentence(error)))
     return tuple(found.values())
 
 
@@ -34,7 +34,8 @@ def pointer_to(error: Mapping[str, Any], body: Any) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def sentence(error: Mapping[str, Any]) -> str:
+    """What pydantic has to say, as a sentence that can be sent."""
     message = str(error["msg"]).removeprefix("Value error, ")
     # A lone surrogate of the client's cannot be sent back.
     message = message.encode("utf-8", "replace").decode()

@@ -23,7 +23,7 @@ from contract.failures import (
     UnknownMethod,
     failure_named,
 )
-from contract.faults import pointer_to
+from contract.faults import pointer_to, sentence
 from contract.methods import METHODS
 from contract.methods.distill import Distill
 from contract.methods.replace import ReplaceArchitecture
@@ -90,8 +90,7 @@ def _fault(error: Any, raw: Any) -> Fault:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _unknown_method(pointer, error)
     code = InvalidParams.code if pointer.startswith("/steps/") else InvalidSpec.code
-    message = str(error["msg"]).removeprefix("Value error, ").encode("utf-8", "replace").decode()
-    return Fault(pointer=pointer, code=code, detail=f"{message[:1].upper()}{message[1:]}.")
+    return Fault(pointer=pointer, code=code, detail=sentence(error))
 
 
 def _unknown_method(pointer: str, error: Any) -> Fault:

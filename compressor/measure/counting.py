@@ -56,8 +56,8 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def _without_gradients(module: nn.Module) -> Iterator[None]:
-    # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
+def without_gradients(module: nn.Module) -> Iterator[None]:
+    """No parameter of the module wants a gradient; those that did want one again behind it."""
     wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in wanting:
         parameter.requires_grad_(False)
@@ -73,7 +73,8 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> Macs:
     where = next(module.parameters()).device
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flop}
     counter = FlopCounterMode(display=False, custom_mapping=extra)
-    with evaluating(module), _without_gradients(module), _attention_in_the_open(), counter:
+    # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
+    with evaluating(module), without_gradients(module), _attention_in_the_open(), counter:
         module(torch.zeros(1, *input_shape, device=where))
     counts = counter.get_flop_counts()
     root = type(module).__name__

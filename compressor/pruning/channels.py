@@ -233,16 +233,15 @@ def _removed(network: nn.Module, groups: Sequence[ChannelGroup], pruning: Prunin
     """How many positions each group loses: by the ratio, or so many that the target is just met."""
     params, target = pruning.params, pruning.target
     names = {layer: name for name, layer in weighted_modules(network).items()}
+    if target.of is None and params.compare == "mean":
+        return removals(groups, params, target.left, names=names)
+    costs = Costs(network, _shape_of(pruning.example), [group.uses for group in groups])
+    left = costs.parameters_left if target.of == "parameters" else costs.macs_left
+    compared = groups if params.compare == "mean" else _priced(groups, left)
 
     def losing(ratio: float) -> list[int]:
         return removals(compared, params, ratio, names=names)
 
-    if target.of is None and params.compare == "mean":
-        compared = groups
-        return losing(target.left)
-    costs = Costs(network, _shape_of(pruning.example), [group.uses for group in groups])
-    left = costs.parameters_left if target.of == "parameters" else costs.macs_left
-    compared = groups if params.compare == "mean" else _priced(groups, left)
     if target.of is None:
         return losing(target.left)
     least = losing(_least_ratio(lambda ratio: left(losing(ratio)), target))

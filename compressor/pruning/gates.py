@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.attention import SelfAttention
-from compressor.measure.counting import evaluating
+from compressor.measure.counting import evaluating, without_gradients
 
 #: Layers whose inputs have gates, and along which dimension, counted from the last, they have their channels.
 _CHANNELS = {nn.Linear: -1, SelfAttention: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
@@ -23,19 +23,19 @@ _CHANNELS = {nn.Linear: -1, SelfAttention: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.
 
 @dataclass
 class _Seen:
-    """What one layer's inputs have shown, image by image and summed over positions: (images, inputs) each."""
+    """What one layer's inputs have shown."""
 
-    #: Input times derivative of the log-likelihood by it; and the derivative alone.
-    weighted: list[Tensor] = field(default_factory=list)
-    alone: list[Tensor] = field(default_factory=list)
+    #: Input times derivative of the log-likelihood by it, and the derivative alone, summed over positions: for each
+    #: batch (2, images, inputs).
+    heard: list[Tensor] = field(default_factory=list)
     #: Sums of the inputs over all that was seen, shape (inputs,), of so many positions.
     sums: Tensor | float = 0.0
     positions: int = 0
 
     def derivatives(self) -> Tensor:
         """By the gate on what an input has beside its mean, which a bias can stand for: (images, inputs)."""
-        mean = self.sums / max(self.positions, 1)
-        return (torch.cat(self.weighted) - mean * torch.cat(self.alone)).cpu()
+        mean, heard = self.sums / max(self.positions, 1), torch.cat(self.heard, dim=1)
+        return (heard[0] - mean * heard[1]).cpu()
 
 
 class _Watch:
@@ -44,7 +44,7 @@ class _Watch:
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self.seen = {layer: _Seen() for layer in layers}
         self._images = 0
-        self._ran: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._ran: dict[nn.Module, Tensor] = {}
 
     @contextmanager
     def batch(self, images: int) -> Iterator[None]:
@@ -56,9 +56,8 @@ class _Watch:
         finally:
             for handle in handles:
                 handle.remove()
-        for layer, (weighted, alone) in self._ran.items():
-            self.seen[layer].weighted.append(weighted)
-            self.seen[layer].alone.append(alone)
+        for layer, heard in self._ran.items():
+            self.seen[layer].heard.append(heard)
 
     def _gate(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if not args or not args[0].requires_grad or len(args[0]) % self._images:
@@ -73,9 +72,8 @@ class _Watch:
         return own, *others
 
     def _hear(self, layer: nn.Module, values: Tensor, gradient: Tensor) -> None:
-        weighted, alone = self._summed(layer, values * gradient), self._summed(layer, gradient)
-        before = self._ran.get(layer)
-        self._ran[layer] = (weighted, alone) if before is None else (before[0] + weighted, before[1] + alone)
+        heard = torch.stack([self._summed(layer, values * gradient), self._summed(layer, gradient)])
+        self._ran[layer] = self._ran[layer] + heard if layer in self._ran else heard
 
     def _summed(self, layer: nn.Module, x: Tensor) -> Tensor:
         return x.movedim(_dimension(layer), -1).reshape(self._images, -1, x.shape[_dimension(layer)]).sum(1)
@@ -88,7 +86,8 @@ def derivatives_by_gates(network: nn.Module, batches: Iterable[Tensor], *, seed:
     """
     random = torch.Generator().manual_seed(seed % 2**63)
     watch = _Watch(part for part in network.modules() if isinstance(part, tuple(_CHANNELS)))
-    with evaluating(network), _frozen(network), torch.enable_grad():
+    # Derivatives by parameters would take as long as those that are wanted.
+    with evaluating(network), without_gradients(network), torch.enable_grad():
         for x in batches:
             with watch.batch(len(x)):
                 # Some networks begin with what works in place, which no leaf allows.
@@ -96,20 +95,7 @@ def derivatives_by_gates(network: nn.Module, batches: Iterable[Tensor], *, seed:
                 answer = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=random)[:, 0]
                 loss = F.cross_entropy(logits, answer.to(logits.device), reduction="sum")
                 loss.backward()  # type: ignore[no-untyped-call]
-    return {layer: seen.derivatives() for layer, seen in watch.seen.items() if seen.weighted}
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """No derivatives by parameters, which take as long as those that are wanted."""
-    free = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in free:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in free:
-            parameter.requires_grad_(True)
+    return {layer: seen.derivatives() for layer, seen in watch.seen.items() if seen.heard}
 
 
 def _dimension(layer: nn.Module) -> int:

@@ -152,13 +152,18 @@ def _fisher(shown: Shown) -> Importance:
             and not shown.graph.is_out_channel_pruning_fn(dep.handler)
             and len(places) % count == 0
         ]
-        return torch.stack(found).sum(0).square().mean(0) / 2 if found else None
+        return _risen(torch.stack(found).sum(0)) if found else None
 
     def of_heads(heads: Heads) -> Tensor | None:
         seen = by_layer.get(heads.taker)
-        return None if seen is None else _by_part(seen, heads.count).square().mean(0) / 2
+        return None if seen is None else _risen(_by_part(seen, heads.count))
 
     return Importance(of_channels, of_heads)
+
+
+def _risen(derivatives: Tensor) -> Tensor:
+    """Half the mean square over images: (images, count) to (count,)."""
+    return derivatives.square().mean(0) / 2
 
 
 def _by_part(derivatives: Tensor, count: int) -> Tensor:

@@ -72,11 +72,9 @@ def test_what_is_narrowed_twice_is_fitted_to_what_there_was_at_first() -> None:
     found = fitted(twice, goal)
     last = {name: numbers.tolist() for name, numbers in goal.outputs.items()}
     assert (len(last["0"]), len(last["2"]), last["6"]) == (2, 2, [0, 1, 2, 3])
-    for name, layer in (("0", original[0]), ("2", original[2])):
-        kept = once.outputs[name][twice.outputs[name]]
-        assert last[name] == kept.tolist()
-        if name == "0":
-            assert torch.equal(twice.module.get_parameter("0.weight"), layer.weight[kept])
+    kept = {name: once.outputs[name][twice.outputs[name]] for name in ("0", "2")}
+    assert [last[name] for name in kept] == [numbers.tolist() for numbers in kept.values()]
+    assert torch.equal(twice.module.get_parameter("0.weight"), original.get_parameter("0.weight")[kept["0"]])
     # And the error that is told is the distance to it
     assert found.fits["6"].after == pytest.approx(distance(twice.module, original), rel=0.05)
 
