@@ -72,7 +72,7 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
         with warnings.catch_warnings():
             # Recurrent layers keep their weights in a list of their own too, which says nothing that the graph needs.
             warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights", category=UserWarning)
-            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: batch},), strict=False)
     # Torch loads the classes of these errors with its exporter, and python looks for them where there is an error.
     except (
         torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode,
@@ -86,6 +86,28 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
     finally:
         for child, mode in modes.items():
             child.training = mode
+    _write_plainly_anew(program.graph_module)
+    return program
+
+
+def _write_plainly_anew(module: GraphModule) -> None:
+    """Where nobody else sees what is overwritten, let a new tensor be made.
+
+    It is the same, and Torch's decompositions take half the time: to some operators that overwrite, as a ReLU6's, they
+    come in Python.
+    """
+    for node in module.graph.nodes:
+        if node.target in _OUT_OF_PLACE and _is_seen_by_one(node.args[0]):
+            node.target = _OUT_OF_PLACE[node.target]
+    module.recompile()
+
+
+def _is_seen_by_one(made: Node) -> bool:
+    """Whether an operator made a tensor of its own, no view of another, that one operator alone reads."""
+    target = made.target
+    if len(made.users) > 1 or not isinstance(target, torch._ops.OpOverload):
+        return False
+    return all(given.alias_info is None for given in target._schema.returns)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -12,7 +12,7 @@ from compressor.context import Context
 from compressor.layers import matches, matching, weighted_modules
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import Stored
-from compressor.quantization.processor import here
+from compressor.quantization.processor import INTEGERS, here, weight_bits
 from compressor.quantization.products import Product, products
 from contract.failures import AlreadyQuantized, NothingToQuantize
 from contract.methods.quantize import Processor
@@ -88,9 +88,12 @@ def report_target(target: Processor, context: Context) -> None:
     """Record the processor that codes are for, and warn where it is not this one."""
     context.record("target", target)
     if target != here():
+        finer = INTEGERS[target].weight_bits > weight_bits()
+        saturating = " Sums of codes so fine saturate here, so that accuracy there may be better than measured here."
         context.notice(
             "other_target",
-            f"The codes are for {target} and this worker is {here()}: no time measured here tells one there.",
+            f"The codes are for {target} and this worker is {here()}: no time measured here tells one there."
+            f"{saturating if finer else ''}",
         )
 
 

@@ -47,19 +47,16 @@ def test_half_of_conv1_alone_is_pruned_by_l1(client: Client, folder: Path) -> No
     assert abs(int((weight == 0).sum()) - 4704) <= 1
 
 
-@pytest.mark.parametrize(("classes", "at_least", "at_most"), [(1000, 0.96, 0.975), (10, 0.995, 1.01)])
-def test_dynamic_quantization_of_a_resnet_touches_fc_only(
-    client: Client, folder: Path, classes: int, at_least: float, at_most: float
-) -> None:
+def test_dynamic_quantization_of_a_resnet_touches_fc_only(client: Client, folder: Path) -> None:
     # Given a ResNet-18, whose only linear layer is fc
-    model = upload(client, folder, "resnet18", num_classes=classes)
+    model = upload(client, folder, "resnet18", num_classes=1000)
     # When it is quantized dynamically
     job = succeeded(client, {"model": model, "steps": [{"method": "quantize_dynamic"}], "outputs": ["onnx"]})
     # Then only fc has fewer bits, the file shrinks by fc's share, and the job says how little that is
     assert job.steps[0].report is not None
     assert {layer.name for layer in job.steps[0].report.layers if layer.bits < 32} == {"fc"}
     assert job.report is not None
-    assert at_least <= job.report.ratio.size_bytes <= at_most
+    assert 0.96 <= job.report.ratio.size_bytes <= 0.975
     assert "little_to_quantize" in {warning.code for warning in job.warnings}
 
 

@@ -16,6 +16,7 @@ from compressor.quantization.simulate import simulated
 from contract.methods.low_bit import QuantizeWeights, Scheme
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from tests.unit.compressor.networks import answers, candidate_of, inputs_for, onnx_answers, with_statistics
+from tests.unit.compressor.processors import needs_exact_sums
 from tests.unit.compressor.quantization.steps import with_images
 
 
@@ -27,6 +28,7 @@ def network() -> Candidate:
         return candidate_of(with_statistics(nn.Sequential(stem, middle, head)))
 
 
+@needs_exact_sums
 @pytest.mark.parametrize("bits", [5, 8])
 def test_indices_into_a_codebook_stay_beside_activations_for_arm(bits: int, tmp_path: Path) -> None:
     # Given a network one layer of which has its weights looked up, and the rest integers for ARM
@@ -40,6 +42,7 @@ def test_indices_into_a_codebook_stay_beside_activations_for_arm(bits: int, tmp_
     assert torch.allclose(onnx_answers(path, x), answers(simulated(made), x), atol=1e-4)
 
 
+@needs_exact_sums
 def test_a_layer_that_codes_its_input_as_it_comes_stays_beside_activations_for_arm(tmp_path: Path) -> None:
     # Given a network whose last layer quantizes its input as it runs, and the rest integers for ARM
     dynamic = quantize_dynamic(network(), QuantizeDynamic(include=("2.2",)), Context())

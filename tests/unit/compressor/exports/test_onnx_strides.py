@@ -16,6 +16,7 @@ from compressor.methods.quantize_static import apply as quantize_static
 from compressor.quantization.simulate import simulated
 from contract.methods.quantize import QuantizeStatic
 from tests.unit.compressor.networks import answers, candidate_of, inputs_for, onnx_answers
+from tests.unit.compressor.processors import needs_exact_sums
 from tests.unit.compressor.quantization.steps import with_images
 
 
@@ -68,6 +69,7 @@ def convolutions(path: Path) -> list[tuple[list[int], list[int]]]:
     ]
 
 
+@needs_exact_sums
 @pytest.mark.parametrize("target", ["x86-vnni", "arm64"])
 def test_a_first_layer_with_integers_crosses_blocks_and_answers_as_planned(
     target: Literal["x86-vnni", "arm64"], tmp_path: Path

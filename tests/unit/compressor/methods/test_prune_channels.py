@@ -67,7 +67,14 @@ def test_unlike_architectures_shrink_and_can_be_rebuilt(name: str, tmp_path: Pat
     write(after, tmp_path)
     assert torch.equal(answers(read(tmp_path).module, x), answer)
 
-    # And: ONNX Runtime answers the same
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mobilenet_v3_small", "vit_b_32"])
+def test_onnx_runtime_answers_as_what_is_left(name: str, tmp_path: Path) -> None:
+    # Given: a network with shuffled channels, with gates, or with heads
+    after = pruned(candidate(name, side=UNLIKE[name]), PruneChannels(ratio=0.3))
+    x = images(2, UNLIKE[name])
+    answer = answers(after.module, x)
+    # When: what is left of it is written as ONNX / Then: the runtime answers the same
     found = onnx_answers(onnx.export(after, tmp_path / "model.onnx"), x)
     assert torch.allclose(found, answer, rtol=0, atol=1e-3 * float(answer.abs().max()))
 

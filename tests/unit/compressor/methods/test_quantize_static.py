@@ -18,6 +18,7 @@ from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply, preflight
 from compressor.models import files
 from compressor.models.torchvision_ops import torchvision
+from compressor.quantization.processor import weight_bits
 from compressor.quantization.simulate import simulated
 from compressor.training.objectives import kl_divergence
 from contract.failures import (
@@ -42,6 +43,7 @@ from tests.unit.compressor.networks import (
     residual,
     unusual,
 )
+from tests.unit.compressor.processors import needs_exact_sums
 from tests.unit.compressor.quantization.steps import Told, with_images
 
 
@@ -78,8 +80,8 @@ def test_every_product_runs_in_integers_and_the_file_computes_what_the_plan_mean
         {"calibrator": "percentile", "correct_bias": False},
         {"calibrator": "entropy", "target": "x86-avx2"},
         {"calibrator": "mse", "rounding": "adaptive"},
-        {"target": "arm64"},
-        {"target": "arm64", "activations": "asymmetric"},
+        pytest.param({"target": "arm64"}, marks=needs_exact_sums),
+        pytest.param({"target": "arm64", "activations": "asymmetric"}, marks=needs_exact_sums),
     ],
     ids=str,
 )
@@ -236,9 +238,10 @@ def test_a_file_for_arm_has_signed_activations_and_computes_the_same(tmp_path: P
     assert TensorProto.UINT8 in kinds[0]
     assert TensorProto.UINT8 not in kinds[1]
     assert _distance(answers(simulated(there), x), onnx_answers(files_of[1], x)) < 0.02
-    # And the step says that nobody has timed it there
+    # And the step says that nobody has timed it there, and whether its answers here may be off
     assert told.records["target"] == "arm64"
     assert "arm64" in told.notices["other_target"]
+    assert ("saturate" in told.notices["other_target"]) == (weight_bits() < 8)
 
 
 def _constants(model: onnx.ModelProto) -> list[TensorProto]:

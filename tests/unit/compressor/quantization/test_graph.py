@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.quantization.graph import aten, capture, parameter_name, sites
+from compressor.quantization.graph import aten, capture, exported, parameter_name, sites
 from contract.failures import UnfitModel
 from tests.unit.compressor.networks import ByContent, answers, inputs_for, named, residual
 
@@ -105,3 +105,31 @@ def test_what_cannot_be_traced_is_refused_with_the_cause_in_one_line(module: nn.
     assert "\n" not in caught.value.detail
     # And the network is in training mode as before
     assert module.training
+
+
+class _Viewed(nn.Module):
+    """Overwrites what others see through a view, and what nobody else sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.alone = nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.Hardtanh(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        nn.functional.hardtanh_(y.flatten(1))
+        z = y - 1
+        nn.functional.relu_(z)
+        return torch.flatten(self.alone(y) + y + z, 1)
+
+
+def test_a_program_overwrites_only_what_others_see() -> None:
+    # Given a network that overwrites activations, one of them through a view
+    module = _Viewed().eval()
+    x = 3 * torch.randn(2, 3, 4, 4)
+    # When it is exported
+    program = exported(module, (3, 4, 4))
+    # Then that one is overwritten as before, the others are not, and the answers are the same
+    kinds = [node.target for node in program.graph.nodes]
+    assert [kinds.count(kind) for kind in (aten.hardtanh_.default, aten.hardtanh.default)] == [1, 1]
+    assert [kinds.count(kind) for kind in (aten.relu_.default, aten.relu.default)] == [0, 1]
+    assert torch.equal(answers(program.module(), x), answers(module, x))
