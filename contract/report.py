@@ -188,7 +188,8 @@ class FactorizedLayer(Value):
     scheme: str
     ranks: tuple[int, ...]
     full_ranks: tuple[int, ...]
-    #: Part of what the layer gives out, in squares, that is kept; without data, of its weight.
+    #: Part of what the layer gives out, in squares, that is kept, weighed by what the loss makes of it where that was
+    #: looked at; without data, of its weight.
     kept: float
     #: Before and after the step.
     parameters: tuple[int, int]

@@ -32,7 +32,8 @@ def factors(layer: Seeing, known: Known, proposal: Proposal) -> Factors:
     shift = known.bias_shift(whole)
     if shift is not None:
         bias = shift if bias is None else bias + shift
-    return Factors(_balanced(weights), bias, proposal.kept if known.wide else known.kept(whole))
+    outward = known.plain(weights[-1])
+    return Factors(_balanced((*weights[:-1], outward)), bias, proposal.kept if known.wide else known.kept(whole))
 
 
 def _balanced(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:

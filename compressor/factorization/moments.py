@@ -17,9 +17,9 @@ _LEAST, _SHRINKING = 1e-4, 0.1
 class Moments:
     """Of what a layer sees, on the CPU."""
 
-    #: (features,), float64.
+    #: Of the features, (features,), float64.
     mean: Tensor
-    #: (features, features), float32 and regular.
+    #: Of the features, or of what a layer that sees too much makes of them, float32 and regular.
     covariance: Tensor
 
 
@@ -30,22 +30,34 @@ class Sums:
     count: int
     first: Tensor
     second: Tensor
+    #: Makes of the features of a layer that sees too much what the second moments are of, (outputs, features).
+    weight: Tensor | None = None
 
     @classmethod
-    def none(cls, width: int, device: torch.device) -> "Sums":
-        """The sums of no columns."""
-        return cls(0, torch.zeros(width, device=device), torch.zeros(width, width, device=device))
+    def none(cls, weight: Tensor) -> "Sums":
+        """The sums of no columns, for a layer with this weight (outputs, features)."""
+        outputs, features = weight.shape
+        wide = not sees_all(features)
+        width = outputs if wide else features
+        first = torch.zeros(features, device=weight.device)
+        return cls(0, first, torch.zeros(width, width, device=weight.device), weight.detach() if wide else None)
 
     def add(self, columns: Tensor) -> None:
         """Count further columns, (features, columns)."""
         self.count += columns.shape[1]
         self.first += columns.sum(1)
-        self.second.addmm_(columns, columns.T)
+        made = self._made(columns)
+        self.second.addmm_(made, made.T)
 
     def moments(self) -> Moments:
         """What these sums say of all columns."""
-        mean, second = self.first.cpu() / self.count, self.second.cpu() / self.count
-        return Moments(mean.double(), shrunk(second.addr_(mean, mean, alpha=-1), self.count))
+        mean, second = self.first / self.count, self.second / self.count
+        made = self._made(mean)
+        covariance = second.addr_(made, made, alpha=-1).cpu()
+        return Moments(mean.cpu().double(), shrunk(covariance, self.count))
+
+    def _made(self, features: Tensor) -> Tensor:
+        return features if self.weight is None else self.weight @ features
 
 
 def shrunk(covariance: Tensor, count: int) -> Tensor:
@@ -69,9 +81,9 @@ def gathered(
     def see(name: str, x: Tensor) -> None:
         weight = layers[name].weight.flatten(1)
         places = places_drawn(places_in(layers[name], x), columns_wanted(layers[name]), random).to(x.device)
-        columns = drawn(layers[name], x.float(), places)[0]
-        seen = columns if sees_all(weight.shape[1]) else weight @ columns
-        sums.setdefault(name, Sums.none(len(seen), seen.device)).add(seen)
+        if name not in sums:
+            sums[name] = Sums.none(weight)
+        sums[name].add(drawn(layers[name], x.float(), places)[0])
 
     with evaluating(module), watching(layers, see):
         for x in batches:

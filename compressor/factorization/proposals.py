@@ -25,6 +25,8 @@ class Proposal:
     full_ranks: Ranks
     #: Part of the output, in squares, that is kept at least.
     kept: float
+    #: What the rest costs: nats for each image, or the part itself where that is not known.
+    loss: float
     parts: tuple[Part, ...]
     cost: Cost
 
@@ -76,9 +78,9 @@ def _proposed(layer: Layer, known: Known, scheme: Decomposition, grid: Sequence[
     paying = [r for r, c in costs.items() if c.macs < own.macs and c.parameters < own.parameters]
     if not paying:
         return
-    full = made.full_ranks(known.weight.shape)
+    full, at_stake = made.full_ranks(known.weight.shape), known.at_stake
     for ranks, kept in zip(paying, made.kept(known, paying), strict=True):
-        yield Proposal(scheme, ranks, full, kept, forms[ranks], costs[ranks])
+        yield Proposal(scheme, ranks, full, kept, at_stake * max(0.0, 1 - kept), forms[ranks], costs[ranks])
 
 
 def _parts(layer: Layer, known: Known, scheme: Decomposition, ranks: Ranks) -> tuple[Part, ...]:

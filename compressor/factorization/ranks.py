@@ -20,10 +20,7 @@ def with_energy(proposals: Proposals, energy: float) -> Chosen:
 def within(
     proposals: Proposals, own: Mapping[str, Cost], *, measure: Callable[[Cost], int], budget: float
 ) -> Chosen | None:
-    """The forms with which all layers together stay within a budget and lose least; none where nothing does.
-
-    Each layer's loss is the part of its output, in squares, that is not kept.
-    """
+    """The forms with which all layers together stay within a budget and lose least; none where nothing does."""
     options: dict[str, list[Option[Proposal | None]]] = {
         name: [Option(None, measure(own[name]), 0.0), *_options(each, measure)] for name, each in proposals.items()
     }
@@ -32,4 +29,4 @@ def within(
 
 
 def _options(proposals: Sequence[Proposal], measure: Callable[[Cost], int]) -> Iterator[Option[Proposal | None]]:
-    return (Option(p, measure(p.cost), max(0.0, 1 - p.kept)) for p in proposals)
+    return (Option(p, measure(p.cost), p.loss) for p in proposals)

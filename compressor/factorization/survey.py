@@ -36,6 +36,11 @@ class Survey:
     #: A reason for each of the others.
     left: Mapping[str, str]
 
+    @property
+    def modules(self) -> dict[str, Seeing]:
+        """The layers themselves."""
+        return {name: layer.module for name, layer in self.layers.items()}
+
 
 def survey(candidate: Candidate, names: Sequence[str]) -> Survey:
     """Look at the layers of these names while the network runs once."""

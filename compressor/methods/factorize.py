@@ -1,10 +1,13 @@
 """Low-rank factorization: a layer becomes a few cheaper ones (Denton et al. 2014, arXiv:1404.0736)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.data.images import Images
 from compressor.factorization.attentions import close_attentions, open_attentions
 from compressor.factorization.building import Factors, factors, put
 from compressor.factorization.costs import Cost, cost
@@ -12,6 +15,7 @@ from compressor.factorization.layer import Known
 from compressor.factorization.moments import Sums, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank
 from compressor.factorization.ranks import Chosen, with_energy, within
+from compressor.factorization.stakes import stakes
 from compressor.factorization.survey import Survey, survey
 from compressor.layers import check_each, first_meant, matching, weighted_modules
 from compressor.measure.counting import count_macs, count_parameters
@@ -66,6 +70,8 @@ class _Work:
     survey: Survey
     #: What the layers see, where images are looked at.
     seen: Mapping[str, Sums]
+    #: What errors of layers cost, where that is looked at too.
+    stakes: Mapping[str, Tensor]
     #: Of each layer, and of the network.
     own: Mapping[str, Cost]
     whole: Cost
@@ -74,7 +80,8 @@ class _Work:
     def of(cls, candidate: Candidate, params: Factorize, context: Context) -> "_Work":
         found = survey(candidate, _names(candidate, params))
         own = {name: cost([layer.part], layer.shapes) for name, layer in found.layers.items()}
-        return cls(params, context, found, _seen(candidate, found, params, context), own, _cost_of(candidate))
+        seen = _seen(candidate, found, params, context)
+        return cls(params, context, found, seen, _stakes(candidate, found, params, context), own, _cost_of(candidate))
 
     def proposals(self) -> dict[str, tuple[Proposal, ...]]:
         """What can be made of each layer, for layers for which anything pays."""
@@ -93,7 +100,8 @@ class _Work:
 
     def _known(self, name: str) -> Known:
         seen = self.seen.get(name)
-        return Known.of(self.survey.layers[name].module, None if seen is None else seen.moments())
+        moments = None if seen is None else seen.moments()
+        return Known.of(self.survey.layers[name].module, moments, self.stakes.get(name))
 
     def chosen(self, proposals: Mapping[str, tuple[Proposal, ...]]) -> Chosen:
         """The form that each layer gets."""
@@ -172,10 +180,21 @@ def _seen(candidate: Candidate, found: Survey, params: Factorize, context: Conte
     if not params.data_aware or context.calibration is None:
         return {}
     context.progress(0.0, "looking at what layers see")
-    images = context.calibration.take(params.samples, seed=context.seed)
-    batches = (batch.x.to(context.device) for batch in images.batches(_BATCH))
-    layers = {name: layer.module for name, layer in found.layers.items()}
-    return gathered(candidate.module, layers, batches, seed=context.seed)
+    batches = _batches(context.calibration, params, context)
+    return gathered(candidate.module, found.modules, batches, seed=context.seed)
+
+
+def _stakes(candidate: Candidate, found: Survey, params: Factorize, context: Context) -> Mapping[str, Tensor]:
+    if not (params.data_aware and params.loss_aware) or context.calibration is None:
+        return {}
+    context.progress(0.15, "looking at what errors cost")
+    batches = _batches(context.calibration, params, context)
+    return stakes(candidate.module, found.modules, batches, seed=context.seed)
+
+
+def _batches(images: Images, params: Factorize, context: Context) -> Iterator[Tensor]:
+    taken = images.take(params.samples, seed=context.seed)
+    return (batch.x.to(context.device) for batch in taken.batches(_BATCH))
 
 
 def _cost_of(candidate: Candidate) -> Cost:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.attention import SelfAttention
-from compressor.measure.counting import evaluating, without_gradients
+from compressor.likelihood import differentiated
 
 #: Layers whose inputs have gates, and along which dimension, counted from the last, they have their channels.
 _CHANNELS = {nn.Linear: -1, SelfAttention: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
@@ -80,21 +79,9 @@ class _Watch:
 
 
 def derivatives_by_gates(network: nn.Module, batches: Iterable[Tensor], *, seed: int) -> Mapping[nn.Module, Tensor]:
-    """Of the log-likelihood of each image's answer, by a gate on each input of each layer: (images, inputs).
-
-    The answer is drawn as the network gives it, so that no label is needed and the mean square is Fisher's information.
-    """
-    random = torch.Generator().manual_seed(seed % 2**63)
+    """Of the log-likelihood of each image's answer, by a gate on each input of each layer: (images, inputs)."""
     watch = _Watch(part for part in network.modules() if isinstance(part, tuple(_CHANNELS)))
-    # Derivatives by parameters would take as long as those that are wanted.
-    with evaluating(network), without_gradients(network), torch.enable_grad():
-        for x in batches:
-            with watch.batch(len(x)):
-                # Some networks begin with what works in place, which no leaf allows.
-                logits = network(x.detach().requires_grad_().clone())
-                answer = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=random)[:, 0]
-                loss = F.cross_entropy(logits, answer.to(logits.device), reduction="sum")
-                loss.backward()  # type: ignore[no-untyped-call]
+    differentiated(network, batches, watch.batch, seed=seed)
     return {layer: seen.derivatives() for layer, seen in watch.seen.items() if seen.heard}
 
 

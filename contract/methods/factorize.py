@@ -58,7 +58,8 @@ class Factorize(Params):
     )
     energy: Part | None = Field(
         default=None,
-        description="Part of what each layer gives out to keep, counted in squares; without data, of its weight.",
+        description="Part of what each layer gives out to keep, counted in squares; with loss_aware weighed by what "
+        "the loss makes of it, without data of its weight.",
     )
     rank_by_layer: dict[str, Rank] = Field(
         default_factory=dict,
@@ -69,6 +70,11 @@ class Factorize(Params):
         default=True,
         description="Lose the least of what layers give out on calibration images, where there are any, and not of "
         "their weights.",
+    )
+    loss_aware: bool = Field(
+        default=True,
+        description="With data_aware, weigh what layers lose by what the loss makes of it: derivatives of the "
+        "log-likelihood of answers drawn from the network itself, so that no label is needed.",
     )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     round_to: int = Field(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from compressor.factorization.building import factors, put
 from compressor.factorization.layer import Known
-from compressor.factorization.moments import Moments
+from compressor.factorization.moments import Moments, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank, steps
 from compressor.factorization.schemes import SCHEMES, Ranks
 from compressor.factorization.survey import Layer
@@ -92,6 +92,63 @@ def test_moments_of_the_input_let_the_output_lose_less(scheme: Decomposition) ->
     # Then clearly more of the output is kept, and at least what was promised
     assert 1 - seeing < 0.5 * (1 - blind)
     assert seeing >= made.kept(known, [halves(scheme)])[0] - 1e-3
+
+
+def stakes_of(outputs: int) -> Tensor:
+    """A few directions of the output count a hundred times as much as the rest."""
+    few = torch.randn(outputs, 3, generator=torch.Generator().manual_seed(2))
+    return few @ few.T + 0.01 * torch.eye(outputs)
+
+
+def cost_of(known: Known, stakes: Tensor, lost: Tensor) -> float:
+    """Half of tr(G D C D^T)."""
+    assert known.inputs is not None
+    d = lost.flatten(1)
+    return 0.5 * float((stakes.double() @ d @ known.inputs.double() * d).sum())
+
+
+@every_scheme
+def test_what_the_loss_makes_of_errors_is_minded(scheme: Decomposition) -> None:
+    # Given a convolution of which it is known what errors cost, and the same without
+    layer, stakes = convolution(), stakes_of(16)
+    minding, known = Known.of(layer, moments(), stakes), Known.of(layer, moments())
+    # When both get factors with half of the full rank
+    part = told(layer)
+    assert part is not None
+    asked = Layer(layer, part, ((1, 12, 8, 8),))
+    lost, promised = [], []
+    for each in (minding, known):
+        (proposal,) = of_rank(asked, each, scheme, 1, rank=0.2)
+        made = factors(layer, each, proposal)
+        lost.append(cost_of(known, stakes, known.weight - SCHEMES[scheme].composed(made.weights)))
+        promised.append(proposal.loss)
+    # Then what is lost costs clearly less, and what was promised at most
+    assert lost[0] < 0.75 * lost[1]
+    assert lost[0] < 1.01 * promised[0]
+    # And all of the output costs what theory says
+    assert minding.at_stake == pytest.approx(cost_of(known, stakes, known.weight), rel=1e-4)
+
+
+@torch.no_grad()
+def test_layers_that_see_too_much_at_once_are_told_by_what_they_give_out() -> None:
+    # Given a linear layer with more inputs than products can be kept of, most of which say the same
+    torch.manual_seed(0)
+    layer, loud = nn.Linear(7000, 12), torch.randn(3, 7000)
+    x = torch.randn(600, 3) @ loud + 0.1 * torch.randn(600, 7000) + torch.linspace(-1, 1, 7000)
+    seen = gathered(nn.Sequential(layer), {"0": layer}, x.split(200), seed=0)["0"].moments()
+    for stakes in (None, stakes_of(12)):
+        # When it gets two factors, by what errors cost and without
+        known = Known.of(layer, seen, stakes)
+        (proposal,) = of_rank(Layer(layer, told(layer), ((1, 7000),)), known, "auto", 1, rank=4)  # type: ignore[arg-type]
+        network = nn.Sequential(layer)
+        put(network, {"0": proposal}, {"0": factors(layer, known, proposal)})
+        # Then its outputs are nearly what they were, and their means just that
+        error = network(x) - layer(x)
+        assert float(error.square().mean()) < 0.01 * float(layer(x).var(0).mean())
+        assert float(error.mean(0).abs().max()) < 1e-3
+        assert known.at_stake == (
+            1.0 if stakes is None else pytest.approx(0.5 * float((stakes * torch.cov(layer(x).T)).sum()), rel=0.1)
+        )
 
 
 @every_scheme

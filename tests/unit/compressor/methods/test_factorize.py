@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -85,6 +86,19 @@ def test_looking_at_images_loses_less_of_the_answers() -> None:
         lost[aware] = float((answers(after.module, x_of()) - expected).square().mean())
     # Then its answers stay much nearer to what they were
     assert lost[True] < 0.5 * lost[False]
+
+
+def test_minding_the_loss_loses_less_of_the_answers() -> None:
+    # Given a trained network and what it answers
+    expected = answers(trained_candidate().module, x_of()).log_softmax(1)
+    kl = {}
+    for aware in (True, False):
+        # When two thirds of its MACs go, with regard to the loss and without
+        after = factorized(trained_candidate(), loss_aware=aware, macs_ratio=0.35)
+        found = answers(after.module, x_of()).log_softmax(1)
+        kl[aware] = float(functional.kl_div(found, expected, log_target=True, reduction="batchmean"))
+    # Then its answers stay nearer to what they were
+    assert kl[True] < 0.8 * kl[False]
 
 
 def test_nothing_but_the_weights_is_looked_at_without_data() -> None:
