@@ -48,8 +48,8 @@ Written by `make bench-distillation` on {made}. The teacher is a ResNet-18 train
 pixels; the student a MobileNetV3-small from fresh weights, five epochs over 20,000 images. 5,000 validation images; a
 difference is paired on the same images, in points, with its 95 % interval, and a row fails where the lower bound lies
 below its margin. Loss in nats; KL to the teacher's answers. A number behind a colon is the seed. `kl-directly` is the
-recipe of `kl` in torch alone; other names behind `kl-` are objectives beside it that look at features. `factorize` minds
-what the loss makes of errors, but for `outputs`, which minds what layers give out alone, and `weights`.
+recipe of `kl` in torch alone; other names behind `kl-` are objectives beside it that look at features. `factorize`
+minds what the loss makes of errors; `outputs` what layers give out alone; `weights` nothing but these.
 
 """
 
