@@ -1,9 +1,10 @@
 """Low-rank factorization: a layer becomes a few cheaper ones (Denton et al. 2014, arXiv:1404.0736)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -15,6 +16,7 @@ from compressor.factorization.layer import Known
 from compressor.factorization.moments import Sums, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank
 from compressor.factorization.ranks import Chosen, with_energy, within
+from compressor.factorization.reconstruction import reconstruct
 from compressor.factorization.stakes import stakes
 from compressor.factorization.survey import Survey, survey
 from compressor.layers import check_each, first_meant, matching, weighted_modules
@@ -52,10 +54,11 @@ def apply(candidate: Candidate, params: Factorize, context: Context) -> Candidat
     if not chosen:
         raise UnfitModel(work.nothing(proposals))
     made = work.factors(chosen)
+    original = deepcopy(candidate.module)
     opened = close_attentions(candidate.module, attentions, list(chosen))
     replaced = put(candidate.module, chosen, made)
-    if params.recalibrate and context.calibration is not None:
-        recalibrate(candidate.module, context.calibration, device=context.device)
+    if context.calibration is not None:
+        work.mend(candidate, original, list(chosen), context.calibration)
     after = replace(candidate, edits=(*candidate.edits, *opened, *replaced))
     work.tell(after, chosen, made, proposals)
     return after
@@ -87,7 +90,7 @@ class _Work:
         """What can be made of each layer, for layers for which anything pays."""
         found = {}
         for number, name in enumerate(self.survey.layers):
-            self.context.progress(0.3 + 0.4 * number / len(self.own), f"ranks of layer {number + 1} of {len(self.own)}")
+            self.context.progress(0.2 + 0.3 * number / len(self.own), f"ranks of layer {number + 1} of {len(self.own)}")
             found[name] = self._proposed(name)
         return {name: each for name, each in found.items() if each}
 
@@ -135,9 +138,35 @@ class _Work:
         """What stands in the place of each layer."""
         made = {}
         for number, (name, proposal) in enumerate(chosen.items()):
-            self.context.progress(0.7 + 0.3 * number / len(chosen), f"factors of layer {number + 1} of {len(chosen)}")
+            self.context.progress(0.5 + 0.1 * number / len(chosen), f"factors of layer {number + 1} of {len(chosen)}")
             made[name] = factors(self.survey.layers[name].module, self._known(name), proposal)
         return made
+
+    def mend(self, candidate: Candidate, original: nn.Module, names: Sequence[str], images: Images) -> None:
+        """Let factors make up for what those before them have lost, or else batch normalization for all of them."""
+        params, context = self.params, self.context
+        # Layers that give what they gave have no use for other statistics.
+        whole = params.data_aware and params.reconstruct and self._reconstruct(candidate, original, names, images)
+        if params.recalibrate and not whole:
+            recalibrate(candidate.module, images, device=context.device)
+
+    def _reconstruct(self, candidate: Candidate, original: nn.Module, names: Sequence[str], images: Images) -> bool:
+        """Whether every layer was fitted; of one that runs several times, each sees something else."""
+        context = self.context
+        fits = reconstruct(
+            candidate.module,
+            original,
+            [name for name in names if len(self.survey.layers[name].shapes) == 1],
+            lambda: _batches(images, self.params, context),
+            input_shape=candidate.input_shape,
+            seed=context.seed,
+            tell=lambda done: context.progress(0.6 + 0.4 * done, "fitting factors to what layers gave"),
+        )
+        context.record("output_error", {name: [fit.before, fit.after] for name, fit in fits.items()})
+        left = [name for name in names if name not in fits]
+        if left:
+            context.record("not_reconstructed", [*left])
+        return not left
 
     def _left(self, chosen: Chosen, proposals: Mapping[str, tuple[Proposal, ...]]) -> dict[str, str]:
         """Why each other layer is what it was."""
@@ -187,7 +216,7 @@ def _seen(candidate: Candidate, found: Survey, params: Factorize, context: Conte
 def _stakes(candidate: Candidate, found: Survey, params: Factorize, context: Context) -> Mapping[str, Tensor]:
     if not (params.data_aware and params.loss_aware) or context.calibration is None:
         return {}
-    context.progress(0.15, "looking at what errors cost")
+    context.progress(0.1, "looking at what errors cost")
     batches = _batches(context.calibration, params, context)
     return stakes(candidate.module, found.modules, batches, seed=context.seed)
 

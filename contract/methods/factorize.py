@@ -76,6 +76,12 @@ class Factorize(Params):
         description="With data_aware, weigh what layers lose by what the loss makes of it: derivatives of the "
         "log-likelihood of answers drawn from the network itself, so that no label is needed.",
     )
+    reconstruct: bool = Field(
+        default=True,
+        description="With data_aware, fit the last factor of each layer to what the layer gave before, one after the "
+        "other, so that each makes up for those before it (Zhang et al. 2015): least squares, without labels. That "
+        "takes a run of both networks over the images for each of them.",
+    )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     round_to: int = Field(
         default=8,
@@ -84,7 +90,9 @@ class Factorize(Params):
         description="Ranks are multiples of this, or powers of two below it; those told by number stay as told.",
     )
     recalibrate: bool = Field(
-        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
+        default=True,
+        description="Measure the statistics of batch normalization anew behind it, where there is data; a network that "
+        "is reconstructed keeps its own.",
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to factorize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules to leave alone.")

@@ -101,6 +101,46 @@ def test_minding_the_loss_loses_less_of_the_answers() -> None:
     assert kl[True] < 0.8 * kl[False]
 
 
+def test_factors_make_up_for_those_before_them() -> None:
+    # Given a trained network and what it answers
+    expected, told = answers(trained_candidate().module, x_of()).log_softmax(1), Told()
+    kl = {}
+    for reconstruct in (False, True):
+        # When two thirds of its MACs go, with a fit to what layers gave and without
+        after = factorized(trained_candidate(), told=told, reconstruct=reconstruct, macs_ratio=0.35)
+        found = answers(after.module, x_of()).log_softmax(1)
+        kl[reconstruct] = float(functional.kl_div(found, expected, log_target=True, reduction="batchmean"))
+    # Then its answers stay nearer to what they were
+    assert kl[True] < 0.8 * kl[False]
+    # And each layer that has factors is told with the error before and after the fit
+    errors = told.details["output_error"]
+    assert isinstance(errors, dict)
+    assert errors.keys() == told.layers.keys()
+    assert all(after < before < 1 for before, after in errors.values())  # type: ignore[misc, str-unpack, union-attr]
+
+
+class _Twice(nn.Module):
+    """A layer that runs twice, on what differs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice, self.head = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, padding=1), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        seen = self.twice(self.twice(self.stem(x)).relu())
+        answer: Tensor = self.head(seen.mean((2, 3)))
+        return answer
+
+
+def test_a_layer_that_runs_twice_is_not_fitted_to_what_it_gave_first() -> None:
+    # Given a network with such a layer / When it gets factors / Then they are told as not fitted
+    told = Told()
+    factorized(candidate_of(_Twice(), size=32), told=told, rank=0.25, include=("twice",))
+    assert told.details["not_reconstructed"] == ["twice"]
+    assert told.details["output_error"] == {}
+
+
 def test_nothing_but_the_weights_is_looked_at_without_data() -> None:
     # Given a network without images / When it is factorized / Then no layer has a bias that it had not, and it answers
     before = trained_candidate()

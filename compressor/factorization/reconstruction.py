@@ -1,0 +1,40 @@
+"""Factors make up for what those before them have lost: the asymmetric reconstruction of Zhang et al. 2015.
+
+(arXiv:1505.06798, section 3.3.) One after the other, in the order in which they run, the last factor of each layer is
+fitted by least squares to what the layer gave in the network as it was, on what the factors before it let through now.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor, nn
+
+from compressor.fitting import Aim, Fit, fit
+from compressor.inputs import in_order_of_run, sees_all
+
+#: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
+Batches = Callable[[], Iterable[Tensor]]
+
+
+def reconstruct(
+    network: nn.Module, original: nn.Module, names: Sequence[str], batches: Batches, *,
+    input_shape: tuple[int, int, int], seed: int, tell: Callable[[float], None],
+) -> dict[str, Fit]:  # fmt: skip
+    """Fit the last factors of the layers of these names, in place; what became of those that could be fitted.
+
+    Each of these layers runs once for an image.
+    """
+    found: dict[str, Fit] = {}
+    order = in_order_of_run(network, [f"{name}.0" for name in names], input_shape)
+    for number, name in enumerate(first.removesuffix(".0") for first in order):
+        tell(number / len(order))
+        factors, layer = network.get_submodule(name), original.get_submodule(name)
+        assert isinstance(factors, nn.Sequential)
+        last = factors[-1]
+        assert isinstance(last, nn.Linear | nn.Conv2d)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        if not sees_all(last.weight[0].numel()):
+            continue
+        made = fit(network, last, Aim(original, layer), batches(), seed=seed)
+        if made is not None:
+            found[name] = made
+    return found
