@@ -60,9 +60,10 @@ def test_half_of_the_macs_go_without_training(trained_weights: Path, tmp_path: P
 def test_a_fifth_of_the_macs_is_left(trained_weights: Path, tmp_path: Path) -> None:
     # Given the example / When it is done
     result, (factorized, taught) = example("fifth_of_the_macs", trained_weights, tmp_path)
-    # Then that much is left, and the original has taught it what it had lost
+    # Then that much is left, and the answers with it, before the original teaches it and behind
     assert result.report.ratio.macs < 0.2
     assert [verdict.met for verdict in result.constraints if verdict.metric == "macs"] == [True]
     assert factorized.fidelity is not None
     assert taught.fidelity is not None
-    assert taught.fidelity.top1_agreement > factorized.fidelity.top1_agreement
+    assert factorized.fidelity.top1_agreement > 0.9
+    assert taught.fidelity.top1_agreement > 0.9
