@@ -4,7 +4,7 @@ The regression sees what the changed network gives to the layer, and aims at wha
 so each layer makes up for what those before it have lost (He et al. 2017, arXiv:1707.06168, sections 3.1 and 3.2).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,6 +17,9 @@ from compressor.sparsity.hessian import fitted
 #: Of the mean of the features' squares: how strongly the weights are held where they were before the fit, where there
 #: are no more positions than features; the more there are, the less.
 _RIDGE = 0.1
+
+#: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
+Batches = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)

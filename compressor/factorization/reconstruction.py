@@ -4,15 +4,12 @@
 fitted by least squares to what the layer gave in the network as it was, on what the factors before it let through now.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from compressor.fitting import Aim, Fit, fit
+from compressor.fitting import Aim, Batches, Fit, fit
 from compressor.inputs import in_order_of_run, sees_all
-
-#: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
-Batches = Callable[[], Iterable[Tensor]]
 
 
 def reconstruct(
@@ -24,9 +21,8 @@ def reconstruct(
     Each of these layers runs once for an image.
     """
     found: dict[str, Fit] = {}
-    order = in_order_of_run(network, [f"{name}.0" for name in names], input_shape)
-    for number, name in enumerate(first.removesuffix(".0") for first in order):
-        tell(number / len(order))
+    for number, name in enumerate(in_order_of_run(original, names, input_shape)):
+        tell(number / len(names))
         factors, layer = network.get_submodule(name), original.get_submodule(name)
         assert isinstance(factors, nn.Sequential)
         last = factors[-1]

@@ -54,7 +54,7 @@ def apply(candidate: Candidate, params: Factorize, context: Context) -> Candidat
     if not chosen:
         raise UnfitModel(work.nothing(proposals))
     made = work.factors(chosen)
-    original = deepcopy(candidate.module)
+    original = deepcopy(candidate.module) if params.data_aware and params.reconstruct else None
     opened = close_attentions(candidate.module, attentions, list(chosen))
     replaced = put(candidate.module, chosen, made)
     if context.calibration is not None:
@@ -142,13 +142,12 @@ class _Work:
             made[name] = factors(self.survey.layers[name].module, self._known(name), proposal)
         return made
 
-    def mend(self, candidate: Candidate, original: nn.Module, names: Sequence[str], images: Images) -> None:
+    def mend(self, candidate: Candidate, original: nn.Module | None, names: Sequence[str], images: Images) -> None:
         """Let factors make up for what those before them have lost, or else batch normalization for all of them."""
-        params, context = self.params, self.context
         # Layers that give what they gave have no use for other statistics.
-        whole = params.data_aware and params.reconstruct and self._reconstruct(candidate, original, names, images)
-        if params.recalibrate and not whole:
-            recalibrate(candidate.module, images, device=context.device)
+        whole = original is not None and self._reconstruct(candidate, original, names, images)
+        if self.params.recalibrate and not whole:
+            recalibrate(candidate.module, images, device=self.context.device)
 
     def _reconstruct(self, candidate: Candidate, original: nn.Module, names: Sequence[str], images: Images) -> bool:
         """Whether every layer was fitted; of one that runs several times, each sees something else."""

@@ -5,22 +5,19 @@ have lost inputs are fitted by least squares to what they gave in the network as
 one gives them. No label is needed.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from torch import Tensor, nn
 
-from compressor.fitting import Aim, Fit, fit
+from compressor.fitting import Aim, Batches, Fit, fit
 from compressor.inputs import Seeing, in_order_of_run, sees, sees_all
 from compressor.pruning.channels import Narrowed
 from compressor.pruning.heads import unfused_like
 
 #: Some subclasses pad what they see, or standardize their weight.
 _PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
-
-#: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
-Batches = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
