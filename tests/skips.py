@@ -27,14 +27,23 @@ class SkipWatch:
             # Where tests run side by side, their group stands behind the name.
             self._skipped.add(report.nodeid.partition("@")[0])
 
+    @property
+    def _strangers(self) -> list[str]:
+        """What was skipped and may not be, where that matters."""
+        if not os.environ.get("CI"):
+            return []
+        return [name for name in sorted(self._skipped) if not any(fnmatchcase(name, p) for p in allowed())]
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail the run where somebody skipped what is not on the list."""
-        strangers = [n for n in sorted(self._skipped) if not any(fnmatchcase(n, p) for p in allowed())]
-        if strangers and os.environ.get("CI"):
+        if self._strangers:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-            assert terminal is not None
-            terminal.write_line("skipped, and not in tests/skips.txt: " + ", ".join(strangers), red=True)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say so at the end, where everybody looks."""
+        for name in self._strangers:
+            terminalreporter.write_line(f"skipped, and not in {LIST.parent.name}/{LIST.name}: {name}", red=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

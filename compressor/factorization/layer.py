@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from compressor.factorization.moments import Moments
+from compressor.curvature.moments import Moments
 from compressor.inputs import Seeing, sees_all
 
 

@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.curvature.moments import Sums, gathered
+from compressor.curvature.stakes import stakes
 from compressor.data.images import Images
 from compressor.factorization.attentions import close_attentions, open_attentions
 from compressor.factorization.building import Factors, factors, put
 from compressor.factorization.costs import Cost, cost
 from compressor.factorization.layer import Known
-from compressor.factorization.moments import Sums, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank
 from compressor.factorization.ranks import Chosen, with_energy, within
 from compressor.factorization.reconstruction import reconstruct
-from compressor.factorization.stakes import stakes
 from compressor.factorization.survey import Survey, survey
 from compressor.layers import check_each, first_meant, matching, weighted_modules
 from compressor.measure.counting import count_macs, count_parameters

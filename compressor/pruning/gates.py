@@ -6,7 +6,7 @@ arXiv:1801.05787; Liu et al. 2021, arXiv:2108.00708, for channels that many laye
 sees that what one of a channel's weights does another may undo.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.attention import SelfAttention
-from compressor.likelihood import differentiated
+from compressor.curvature.likelihood import differentiated
 
 #: Layers whose inputs have gates, and along which dimension, counted from the last, they have their channels.
 _CHANNELS = {nn.Linear: -1, SelfAttention: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
@@ -83,6 +83,20 @@ def derivatives_by_gates(network: nn.Module, batches: Iterable[Tensor], *, seed:
     watch = _Watch(part for part in network.modules() if isinstance(part, tuple(_CHANNELS)))
     differentiated(network, batches, watch.batch, seed=seed)
     return {layer: seen.derivatives() for layer, seen in watch.seen.items() if seen.heard}
+
+
+def cost_of_parts(derivatives: Sequence[Tensor], count: int) -> Tensor:
+    """What the loss rises by without each of `count` channels or heads: half the mean square over images, (count,).
+
+    The derivatives, (images, inputs), are those by the inputs of each layer that takes them, of as many inputs for each
+    one after the other. Of what several layers take the gates are one, and their derivatives add up.
+    """
+    return torch.stack([_by_part(each, count) for each in derivatives]).sum(0).square().mean(0) / 2
+
+
+def _by_part(derivatives: Tensor, count: int) -> Tensor:
+    """(images, inputs) to (images, count)."""
+    return derivatives.view(len(derivatives), count, -1).sum(2)
 
 
 def _dimension(layer: nn.Module) -> int:

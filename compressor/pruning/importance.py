@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from compressor.data.images import Images
 from compressor.measure.counting import evaluating
-from compressor.pruning.gates import derivatives_by_gates
+from compressor.pruning.gates import cost_of_parts, derivatives_by_gates
 from compressor.pruning.heads import Heads, all_heads
+from compressor.pruning.surgery import Surgeon
 
 _BATCH = 32
 
@@ -47,6 +48,10 @@ class Shown:
         if self.images is not None:
             for batch in self.images.batches(size):
                 yield batch.x.to(device), batch.y.to(device)
+
+    def inputs(self) -> Iterator[Tensor]:
+        """The images alone."""
+        return (x for x, _ in self.batches())
 
     def gradients(self, x: Tensor, y: Tensor) -> dict[nn.Parameter, Tensor]:
         """Of the summed cross-entropy of some images; of zeros where the network does not use a parameter."""
@@ -137,38 +142,35 @@ def _hessian(shown: Shown) -> Importance:
 
 
 def _fisher(shown: Shown) -> Importance:
-    """What the loss rises by without the channel: half the mean square of its derivative by a gate on it (`gates`).
-
-    Of a channel that several layers take, the gates are one, and their derivatives add up.
-    """
-    by_layer = derivatives_by_gates(shown.network, (x for x, _ in shown.batches()), seed=shown.seed)
+    """What the loss rises by without the channel: half the mean square of its derivative by a gate on it (`gates`)."""
+    by_layer = derivatives_by_gates(shown.network, shown.inputs(), seed=shown.seed)
 
     def of_channels(group: tp.dependency.Group) -> Tensor | None:
-        count = len(group[0].idxs)
-        found = [
-            _by_part(by_layer[dep.target.module][:, torch.as_tensor(places)], count)
-            for dep, places in group
-            if dep.target.module in by_layer
-            and not shown.graph.is_out_channel_pruning_fn(dep.handler)
-            and len(places) % count == 0
-        ]
-        return _risen(torch.stack(found).sum(0)) if found else None
+        found = [by_layer[layer][:, inputs] for layer, inputs in _takers(shown, group) if layer in by_layer]
+        return cost_of_parts(found, len(group[0].idxs)) if found else None
 
     def of_heads(heads: Heads) -> Tensor | None:
         seen = by_layer.get(heads.taker)
-        return None if seen is None else _risen(_by_part(seen, heads.count))
+        return None if seen is None else cost_of_parts([seen], heads.count)
 
     return Importance(of_channels, of_heads)
 
 
-def _risen(derivatives: Tensor) -> Tensor:
-    """Half the mean square over images: (images, count) to (count,)."""
-    return derivatives.square().mean(0) / 2
+def _obs(shown: Shown) -> Importance:
+    """What the loss rises by without the channel where those that are left make up for it (`surgery`)."""
+    surgeon = Surgeon.of(shown.network, shown.inputs, seed=shown.seed)
+    return Importance(
+        lambda group: surgeon.worth(list(_takers(shown, group)), len(group[0].idxs)),
+        lambda heads: surgeon.worth([(heads.taker, torch.arange(heads.count * heads.width))], heads.count),
+    )
 
 
-def _by_part(derivatives: Tensor, count: int) -> Tensor:
-    """By gates on channels or heads, each of as many features: (images, features) to (images, count)."""
-    return derivatives.view(len(derivatives), count, -1).sum(2)
+def _takers(shown: Shown, group: tp.dependency.Group) -> Iterator[tuple[nn.Module, Tensor]]:
+    """The layers that take a group's channels, each with the numbers of those of its inputs that they are."""
+    for dep, places in group:
+        gives = shown.graph.is_out_channel_pruning_fn(dep.handler)
+        if isinstance(dep.target.module, nn.Module) and not gives and len(places) % len(group[0].idxs) == 0:
+            yield dep.target.module, torch.as_tensor(places)
 
 
 def _over_layers(
@@ -266,6 +268,7 @@ IMPORTANCES: Mapping[str, Callable[[Shown], Importance]] = {
     "taylor": _taylor,
     "hessian": _hessian,
     "fisher": _fisher,
+    "obs": _obs,
     "bn_scale": _scales,
     "fpgm": _distances,
     "activation": _activation,

@@ -12,9 +12,10 @@ Amount = Annotated[float, Field(ge=0, le=1)]
 #: Importances that look at images.
 _LOOKING = frozenset({"gradient", "wanda", "obs"})
 #: The same, of channels.
-_SHOWN = frozenset({"taylor", "hessian", "fisher", "activation"})
+_SHOWN = frozenset({"taylor", "hessian", "fisher", "obs", "activation"})
 #: Those that tell a loss, which is the same in all layers.
-_LOSSES = ("taylor", "hessian", "fisher")
+_NATS = frozenset({"fisher", "obs"})
+_LOSSES = ("taylor", "hessian", "fisher", "obs")
 #: What can be said of channels instead of a ratio.
 TARGETS = ("macs_ratio", "parameters_ratio", "latency_ratio", "threshold")
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
@@ -205,13 +206,14 @@ class PruneChannels(Params):
         "report tells the importances in each layer.",
     )
     importance: Literal[
-        "l1", "l2", "bn_scale", "taylor", "hessian", "fisher", "fpgm", "lamp", "activation", "random"
+        "l1", "l2", "bn_scale", "taylor", "hessian", "fisher", "obs", "fpgm", "lamp", "activation", "random"
     ] = Field(
         default="l2",
         description="What tells a channel's importance, over all the layers that share it: the norm of its weights; "
         "the scale of its batch normalization (Liu et al. 2017); weight times gradient, or the curvature of the loss, "
-        "on calibration images (Molchanov et al. 2019; LeCun et al. 1990); what the loss would rise by without it, "
-        "told by gates on calibration images without labels (Fisher: Theis et al. 2018; Liu et al. 2021); how far it "
+        "on calibration images (Molchanov et al. 2019; LeCun et al. 1990); what the loss would rise by without it, by "
+        "calibration images without labels: told by gates (fisher: Theis et al. 2018; Liu et al. 2021), or for layers "
+        "that make up for it with what they have left, as reconstruct lets them (obs: Kurtic et al. 2023); how far it "
         "is from the other channels (FPGM, He et al. 2019); its share of what its layer still has (LAMP); the size of "
         "its activations; chance.",
     )
@@ -224,8 +226,8 @@ class PruneChannels(Params):
         default="mean",
         description="How channels of different layers are compared where scope ranks them together: by their "
         "importance over the mean of their layer's; or over what they cost, in MACs or, for parameters_ratio, in "
-        "parameters (Liu et al. 2021). cost, which is the default of fisher, is for importances that tell a loss: "
-        "fisher, hessian and taylor.",
+        "parameters (Liu et al. 2021). cost, which is the default of obs and fisher, is for importances that tell a "
+        "loss: obs, fisher, hessian and taylor.",
     )
     ratio_by_layer: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default_factory=dict,
@@ -244,7 +246,7 @@ class PruneChannels(Params):
         ge=1,
         le=32,
         description="In how many steps of the same size channels are removed. Importances are taken anew in each: what "
-        "a channel is worth depends on which others there are, so that fisher gains much by four.",
+        "a channel is worth depends on which others there are, so that fisher gains much by four and obs little.",
     )
     training: Recovery | None = Field(
         default=None, description="How the network is trained between rounds; null does not train it."
@@ -297,8 +299,9 @@ class PruneChannels(Params):
     @classmethod
     def _resolved(cls, given: Any) -> Any:
         told = _told(given, "ratio", 0.5, unless=TARGETS)
-        fisher = isinstance(told, dict) and told.get("importance") == "fisher" and told.get("scope", "layer") != "layer"
-        return {"compare": "cost", **told} if fisher else told
+        if not isinstance(told, dict) or told.get("scope", "layer") == "layer":
+            return told
+        return {"compare": "cost", **told} if told.get("importance") in _NATS else told
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

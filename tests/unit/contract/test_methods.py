@@ -90,9 +90,10 @@ def test_a_removal_that_contradicts_itself_is_refused(params: dict[str, object],
 def test_training_needs_its_data_and_importances_that_look_need_images() -> None:
     assert PruneChannels(rounds=2, importance="taylor", training=Recovery()).roles == {TRAIN, CALIBRATION}
     assert PruneChannels(rounds=2).roles == set()
-    # Gates draw their answers from the network, so that images need no labels
-    assert PruneChannels(importance="fisher").roles == {CALIBRATION}
-    assert PruneChannels(importance="fisher").labelled == set()
+    # Answers are drawn from the network, so that images need no labels
+    for importance in ("fisher", "obs"):
+        assert PruneChannels(importance=importance).roles == {CALIBRATION}
+        assert PruneChannels(importance=importance).labelled == set()
     assert PruneChannels(importance="hessian").labelled == {CALIBRATION}
 
 
@@ -113,7 +114,7 @@ def test_what_is_echoed_is_what_will_be_done(given: dict[str, object], amount: f
         ({}, "mean"),
         ({"importance": "fisher"}, "mean"),
         ({"importance": "fisher", "scope": "global"}, "cost"),
-        ({"importance": "fisher", "scope": "isomorphic"}, "cost"),
+        ({"importance": "obs", "scope": "isomorphic"}, "cost"),
         ({"importance": "fisher", "scope": "global", "compare": "mean"}, "mean"),
         ({"importance": "hessian", "scope": "global"}, "mean"),
     ],

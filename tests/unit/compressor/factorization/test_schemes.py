@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.curvature.moments import Moments, gathered
 from compressor.factorization.building import factors, put
 from compressor.factorization.layer import Known
-from compressor.factorization.moments import Moments, gathered
 from compressor.factorization.proposals import Proposal, of_all_ranks, of_rank, steps
 from compressor.factorization.schemes import SCHEMES, Ranks
 from compressor.factorization.survey import Layer

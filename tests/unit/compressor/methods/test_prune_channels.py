@@ -597,7 +597,7 @@ def test_statistics_are_measured_anew_where_not_all_is_fitted(fits: str, anew: b
     assert torch.allclose(after.norm.running_mean, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("importance", ["taylor", "hessian", "fisher", "activation"])
+@pytest.mark.parametrize("importance", ["taylor", "hessian", "fisher", "obs", "activation"])
 def test_without_images_it_says_what_is_missing(importance: str) -> None:
     with pytest.raises(MissingData, match="needs images"):
         pruned(plain(), PruneChannels.model_validate({"importance": importance}))

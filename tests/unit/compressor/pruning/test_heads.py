@@ -128,7 +128,7 @@ def test_masks_are_sliced_with_the_heads() -> None:
 SEEN = Images(X, torch.arange(4) % 10, candidate("vit_b_32").preprocessing)
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "fisher", "activation", "fpgm"])
+@pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "fisher", "obs", "activation", "fpgm"])
 def test_the_heads_that_go_are_those_of_least_worth(importance: str) -> None:
     # Given a transformer whose first attention has three heads that are worth little by any measure
     before = transformer("torchvision")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.factorization.stakes import stakes
+from compressor.curvature.stakes import stakes
 
 _DRAWS = 4000
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from compressor.factorization.moments import shrunk
+from compressor.curvature.likelihood import differentiated
+from compressor.curvature.moments import shrunk
 from compressor.inputs import Seeing
-from compressor.likelihood import differentiated
 
 
 class _Watch:
