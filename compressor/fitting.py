@@ -4,13 +4,14 @@ The regression sees what the changed network gives to the layer, and aims at wha
 so each layer makes up for what those before it have lost (He et al. 2017, arXiv:1707.06168, sections 3.1 and 3.2).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from compressor.context import Context
 from compressor.inputs import Seeing, columns_wanted, drawn, given, places_drawn
 from compressor.sparsity.hessian import fitted
 
@@ -48,6 +49,21 @@ class Fit:
 
     before: float
     after: float
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What became of layers that were to be fitted one after the other, by name."""
+
+    fits: Mapping[str, Fit]
+    #: Those that were not fitted.
+    left: tuple[str, ...]
+
+    def tell(self, context: Context) -> None:
+        """Say it in the step's report."""
+        context.record("output_error", {name: [fit.before, fit.after] for name, fit in self.fits.items()})
+        if self.left:
+            context.record("not_reconstructed", list(self.left))
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,26 @@
 fitted by least squares to what the layer gave in the network as it was, on what the factors before it let through now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from torch import nn
 
-from compressor.fitting import Aim, Batches, Fit, fit
+from compressor.fitting import Aim, Batches, Fit, Reconstruction, fit
 from compressor.inputs import in_order_of_run, sees_all
 
 
 def reconstruct(
     network: nn.Module, original: nn.Module, names: Sequence[str], batches: Batches, *,
-    input_shape: tuple[int, int, int], seed: int, tell: Callable[[float], None],
-) -> dict[str, Fit]:  # fmt: skip
-    """Fit the last factors of the layers of these names, in place; what became of those that could be fitted.
+    several: Collection[str], input_shape: tuple[int, int, int], seed: int, tell: Callable[[float], None],
+) -> Reconstruction:  # fmt: skip
+    """Fit the last factors of the layers of these names, in place.
 
-    Each of these layers runs once for an image.
+    Those that run `several` times for an image are left: each time they see something else.
     """
+    order = in_order_of_run(original, [name for name in names if name not in several], input_shape)
     found: dict[str, Fit] = {}
-    for number, name in enumerate(in_order_of_run(original, names, input_shape)):
-        tell(number / len(names))
+    for number, name in enumerate(order):
+        tell(number / len(order))
         factors, layer = network.get_submodule(name), original.get_submodule(name)
         assert isinstance(factors, nn.Sequential)
         last = factors[-1]
@@ -33,4 +34,4 @@ def reconstruct(
         made = fit(network, last, Aim(original, layer), batches(), seed=seed)
         if made is not None:
             found[name] = made
-    return found
+    return Reconstruction(found, tuple(name for name in names if name not in found))

@@ -150,22 +150,20 @@ class _Work:
             recalibrate(candidate.module, images, device=self.context.device)
 
     def _reconstruct(self, candidate: Candidate, original: nn.Module, names: Sequence[str], images: Images) -> bool:
-        """Whether every layer was fitted; of one that runs several times, each sees something else."""
+        """Whether every layer was fitted."""
         context = self.context
-        fits = reconstruct(
+        found = reconstruct(
             candidate.module,
             original,
-            [name for name in names if len(self.survey.layers[name].shapes) == 1],
+            names,
             lambda: _batches(images, self.params, context),
+            several=[name for name in names if len(self.survey.layers[name].shapes) > 1],
             input_shape=candidate.input_shape,
             seed=context.seed,
             tell=lambda done: context.progress(0.6 + 0.4 * done, "fitting factors to what layers gave"),
         )
-        context.record("output_error", {name: [fit.before, fit.after] for name, fit in fits.items()})
-        left = [name for name in names if name not in fits]
-        if left:
-            context.record("not_reconstructed", [*left])
-        return not left
+        found.tell(context)
+        return not found.left
 
     def _left(self, chosen: Chosen, proposals: Mapping[str, tuple[Proposal, ...]]) -> dict[str, str]:
         """Why each other layer is what it was."""

@@ -141,9 +141,7 @@ def _reconstruct(narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], im
         seed=context.seed,
         tell=lambda done: context.progress(done, f"fitting what is left to {len(images)} images"),
     )
-    context.record("output_error", {name: [fit.before, fit.after] for name, fit in found.fits.items()})
-    if found.left:
-        context.record("not_reconstructed", list(found.left))
+    found.tell(context)
     return not found.left
 
 

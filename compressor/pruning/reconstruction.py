@@ -11,7 +11,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from compressor.fitting import Aim, Batches, Fit, fit
+from compressor.fitting import Aim, Batches, Fit, Reconstruction, fit
 from compressor.inputs import Seeing, in_order_of_run, sees, sees_all
 from compressor.pruning.channels import Narrowed
 from compressor.pruning.heads import unfused_like
@@ -32,15 +32,6 @@ class Goal:
         """The same goal for what was narrowed once more."""
         left = {n: self.outputs[n][kept] if n in self.outputs else kept for n, kept in narrowed.outputs.items()}
         return replace(self, outputs=left)
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What became of the layers that have lost inputs, by name."""
-
-    fits: Mapping[str, Fit]
-    #: Those that were not fitted.
-    left: tuple[str, ...]
 
 
 def reconstruct(

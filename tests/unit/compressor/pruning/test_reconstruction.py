@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressor.fitting import Reconstruction
 from compressor.measure.counting import evaluating
 from compressor.models.torchvision_ops import torchvision
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
-from compressor.pruning.reconstruction import Goal, Reconstruction, reconstruct
+from compressor.pruning.reconstruction import Goal, reconstruct
 from contract.methods.prune import PruneChannels
 from tests.unit.compressor.pruning.architectures import stirred
 
