@@ -16,9 +16,10 @@ SHARED = Path(__file__).parents[2] / "shared"
 MODELS = {"resnet18": "resnet18-cifar10-64px", "mobilenet_v3_small": "mobilenet-v3-small-cifar10-64px"}
 INPUT = Preprocessing(size=(64, 64), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CALIBRATION_IMAGES = 512
+LEARNING_RATE = 0.02
 #: How a network that has lost something learns from the original.
 LESSONS: Mapping[str, object] = {
-    "batch_size": 64, "optimizer": "sgd", "learning_rate": 0.02, "weight_decay": 5e-4, "augment": "crop_flip",
+    "batch_size": 64, "optimizer": "sgd", "learning_rate": LEARNING_RATE, "weight_decay": 5e-4, "augment": "crop_flip",
     "schedule": "one_cycle", "precision": "auto",
 }  # fmt: skip
 
