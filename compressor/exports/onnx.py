@@ -16,6 +16,7 @@ from compressor.exports.description import description
 from compressor.exports.exporting import quiet
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
+from compressor.exports.onnx_registry import read_once
 from compressor.exports.onnx_signed import make_signed
 from compressor.exports.onnx_strides import fold_strides
 from compressor.exports.onnx_transposes import hold_transposes
@@ -65,6 +66,7 @@ def opset(path: Path) -> int:
 
 
 def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
+    read_once()
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(

@@ -88,7 +88,7 @@ def test_a_job_can_be_canceled_in_the_midst(stack: Stack, client: Client, train:
 
 def test_a_worker_killed_in_the_midst_costs_an_attempt_and_no_job(stack: Stack, client: Client, train: str) -> None:
     # Given a job that trains
-    job = client.submit(training(train, epochs=40))
+    job = client.submit(training(train, epochs=12))
     until(lambda: training_has_begun(client, job))
     # When everything that runs it is killed
     kill(stack, "-m worker")

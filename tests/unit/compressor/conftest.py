@@ -1,11 +1,9 @@
 """What the compressor's tests share: one small network, trained once."""
 
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from torch.onnx._internal.exporter import _registration
 
 from compressor.report.document import ReportDocument
 from tests.unit.compressor.sample_report import sample_document
@@ -16,13 +14,6 @@ from tests.unit.compressor.small_jobs import trained, write_weights
 def _one_thread() -> None:
     """Small networks run faster on one thread, what is made once for many tests among them."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _translations_read_once() -> None:
-    """Torch reads the source of five hundred translations anew for each of the hundreds of networks written here."""
-    apis = _registration.onnxscript_apis
-    apis.get_torchlib_ops = cache(apis.get_torchlib_ops)
 
 
 @pytest.fixture(autouse=True)
