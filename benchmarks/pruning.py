@@ -36,7 +36,8 @@ Written by `make bench-pruning` on {made}. Networks trained on CIFAR-10 (a JPEG
 copy) at 64 pixels, 5,000 validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
 network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside; `taught`: from
-the original alone, as all channels are but `dropped`, `fitted` and `gated` ones, which have seen no training);
+the original alone, as MobileNetV3's channels do; `steadied`: at a fifth of the rate, as ResNet-18's do; `dropped`,
+`fitted`, `gated` and `surgery` ones have seen no training);
 `beside`: the same network, to the reference's. Loss in nats; KL to the original's answers; size is that of
 model.safetensors, to the original's.
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.onnx._internal.exporter import _registration as exporter
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -120,3 +121,12 @@ def test_what_cannot_be_written_is_refused_with_the_operator(tmp_path: Path) -> 
     with pytest.raises(ExportFailed, match="linalg_eig"):
         export(candidate, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_knows_of_operators_is_read_for_the_first_file_only(tmp_path: Path) -> None:
+    # Given a file that was written
+    export(candidate_of(nn.Flatten()), tmp_path / "first.onnx")
+    first = exporter.onnxscript_apis.get_torchlib_ops()
+    # When another one is / Then the exporter takes what was read for the first
+    export(candidate_of(nn.Flatten()), tmp_path / "second.onnx")
+    assert exporter.onnxscript_apis.get_torchlib_ops() is first
