@@ -11,6 +11,8 @@ from compressor.measure.counting import evaluating
 
 #: Part of the power that is taken for white noise, at least and where there are as few columns as features.
 _LEAST, _SHRINKING = 1e-4, 0.1
+#: What float32 may get wrong of second moments, as a part of them: all that there seems to be of what never varies.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,25 @@ class Sums:
     def moments(self) -> Moments:
         """What these sums say of all columns."""
         mean, second = self.first / self.count, self.second / self.count
-        made = self._made(mean)
+        made, rounding = self._made(mean), _ROUNDING * float(second.diagonal().mean())
         covariance = second.addr_(made, made, alpha=-1).cpu()
-        return Moments(mean.cpu().double(), shrunk(covariance, self.count))
+        if float(covariance.diagonal().mean()) <= rounding:
+            covariance.zero_()
+        return Moments(mean.cpu().double(), shrunk(covariance, self.count, least=rounding))
 
     def _made(self, features: Tensor) -> Tensor:
         return features if self.weight is None else self.weight @ features
 
 
-def shrunk(covariance: Tensor, count: int) -> Tensor:
-    """A part of the covariance gives way to that of white noise with the same power: more for few columns."""
+def shrunk(covariance: Tensor, count: int, *, least: float = 0.0) -> Tensor:
+    """A part of the covariance gives way to that of white noise with the same power: more for few columns.
+
+    The noise has at least the power `least`.
+    """
     width = len(covariance)
     part = max(_LEAST, _SHRINKING * min(1.0, width / count))
-    power = covariance.diagonal().mean().clamp_min(1e-12)
-    return covariance.mul_(1 - part).diagonal_scatter(covariance.diagonal() + part * power)
+    noise = (part * covariance.diagonal().mean().clamp_min(1e-12)).clamp_min(least)
+    return covariance.mul_(1 - part).diagonal_scatter(covariance.diagonal() + noise)
 
 
 def gathered(

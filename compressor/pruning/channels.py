@@ -15,7 +15,7 @@ from compressor.pruning.copying import over_the_same_tensors, part
 from compressor.pruning.costs import Costs
 from compressor.pruning.groups import ChannelGroup, Gone, channel_groups, given_back, head_groups, removals
 from compressor.pruning.heads import unfuse
-from compressor.pruning.importance import IMPORTANCES, Shown
+from compressor.pruning.importance import IMPORTANCES, Importance, Shown
 from compressor.pruning.opaque import composite
 from compressor.pruning.tracing import Rearranged, trace
 from compressor.time_limit import Limit, TimeLimitExceeded, time_limit
@@ -174,8 +174,7 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
     with network.register_forward_hook(lambda *run: before.append(run[-1].detach())):
         graph = trace(network, pruning.example, opaque=opaque)
     shown = Shown(network, graph, pruning.seed, pruning.images)
-    with limit.paused():
-        importance = IMPORTANCES[pruning.params.importance](shown)
+    importance = _unhurried(limit, IMPORTANCES[pruning.params.importance], shown)
     found = channel_groups(graph, importance, fixed=fixed)
     groups = [*found.groups, *head_groups(network, importance, fixed=fixed)]
     removed = _removed(network, groups, pruning)
@@ -197,6 +196,12 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
     # Torch-Pruning's nodes for operators and outputs have no name.
     reasons = {names[layer]: reason for layer, reason in stuck.items() if layer in names}
     return Narrowed(network, masks, tuple(sorted(names[part] for part in opaque)), importances, left, macs, reasons)
+
+
+def _unhurried(limit: Limit, importance: Callable[[Shown], Importance], shown: Shown) -> Importance:
+    """What tells what channels are worth; while it looks, and while it tells, time does not count."""
+    found = limit.paused()(importance)(shown)
+    return Importance(limit.paused()(found.of_channels), limit.paused()(found.of_heads))
 
 
 def _whole_ones(groups: Sequence[ChannelGroup], removed: Sequence[int], round_to: int) -> dict[nn.Module, str]:

@@ -1,6 +1,7 @@
 """Small networks with one odd thing in each: what of them is narrowed, and what is refused."""
 
 import time
+from typing import Literal
 
 import pytest
 import torch
@@ -161,17 +162,26 @@ class Slow(nn.Module):
         return x
 
 
-def test_looking_at_images_may_take_longer_than_finding_dependencies() -> None:
-    # Given: images that take longer to be looked at than dependencies may take to be found
+@pytest.mark.parametrize(
+    ("importance", "taker"), [("taylor", nn.Conv2d(16, 16, 1)), ("obs", nn.ConvTranspose2d(16, 16, 1))]
+)
+def test_looking_at_images_may_take_longer_than_finding_dependencies(
+    importance: Literal["taylor", "obs"], taker: nn.Module
+) -> None:
+    # Given: images that take longer to be looked at than dependencies may take to be found, at once or when it comes to
+    # a layer that cannot be fitted
     preprocessing = Preprocessing(size=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
     images = Images(torch.zeros(2, 3, 16, 16), torch.zeros(2, dtype=torch.long), preprocessing)
-    params = PruneChannels(importance="taylor", round_to=1)
+    params = PruneChannels(importance=importance, round_to=1)
+    # And: all is loaded that torch loads when it is first needed
+    narrowed(network())
 
     # When: channels go by what images tell of them
-    after = narrow(network(Slow()), Pruning(params=params, example=EXAMPLE, target=HALF, images=images), seconds=1)
+    pruning = Pruning(params=params, example=EXAMPLE, target=HALF, images=images)
+    after = narrow(network(Slow(), taker), pruning, seconds=1)
 
     # Then: that is no failure
-    assert shapes(after.module) == [(8, 3, 3, 3), *HEAD]
+    assert shapes(after.module) == [(8, 3, 3, 3), (8, 8, 1, 1), *HEAD]
 
 
 def test_a_narrowed_network_and_the_one_it_was_made_of_share_nothing() -> None:
