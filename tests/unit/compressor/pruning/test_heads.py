@@ -14,10 +14,12 @@ from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
 from compressor.models.edits import Unfuse, apply_edits
 from compressor.models.files import read, write
+from compressor.models.torchvision_ops import torchvision
 from compressor.pruning.heads import all_heads, unfuse
 from contract.failures import InvalidModel
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.value import Json
+from tests.unit.compressor.networks import candidate_of
 from tests.unit.compressor.pruning.architectures import candidate, images, stirred
 
 #: A vision transformer of each library, with what its attention is called, and how many heads and blocks it has.
@@ -113,7 +115,7 @@ def test_heads_can_have_a_ratio_of_their_own() -> None:
 
 def test_masks_are_sliced_with_the_heads() -> None:
     # Given a transformer half of whose attention weights are pruned
-    masked = prune_weights.apply(candidate("vit_b_32"), PruneWeights(include=("*.self_attention",)), Context())
+    masked = prune_weights.apply(small_transformer(), PruneWeights(include=("*.self_attention",)), Context())
     # When heads go
     after = prune_channels.apply(masked, PruneChannels(), Context())
     # Then the masks have the new shapes, and what they prune is zero
@@ -125,28 +127,37 @@ def test_masks_are_sliced_with_the_heads() -> None:
         assert not weight.isnan().any()
 
 
-SEEN = Images(X, torch.arange(4) % 10, candidate("vit_b_32").preprocessing)
+def small_transformer() -> Candidate:
+    """Two blocks, each of twelve heads of eight features."""
+    torch.manual_seed(0)
+    module = torchvision().models.VisionTransformer(
+        image_size=64, patch_size=32, num_layers=2, num_heads=12, hidden_dim=96, mlp_dim=192, num_classes=10
+    )
+    return candidate_of(stirred(module, X), size=64, num_classes=10)
+
+
+SEEN = Images(X, torch.arange(4) % 10, small_transformer().preprocessing)
 
 
 @pytest.mark.parametrize("importance", ["l1", "l2", "taylor", "fisher", "obs", "activation", "fpgm"])
 def test_the_heads_that_go_are_those_of_least_worth(importance: str) -> None:
     # Given a transformer whose first attention has three heads that are worth little by any measure
-    before = transformer("torchvision")
+    before = small_transformer()
     name = "encoder.layers.encoder_layer_0.self_attention"
     attention = before.module.get_submodule(name)
     assert isinstance(attention, nn.MultiheadAttention)
     weak = [2, 5, 11]
-    attention.in_proj_weight.data.view(3, 12, 64, 768)[:, weak] *= 1e-3
-    attention.in_proj_bias.data.view(3, 12, 64)[:, weak] *= 1e-3
-    attention.out_proj.weight.data.view(768, 12, 64)[:, weak] *= 1e-3
-    expected = attention.in_proj_weight.detach().view(3, 12, 64, 768)[:, [0, 1, 3, 4, 6, 7, 8, 9, 10]].clone()
+    attention.in_proj_weight.data.view(3, 12, 8, 96)[:, weak] *= 1e-3
+    attention.in_proj_bias.data.view(3, 12, 8)[:, weak] *= 1e-3
+    attention.out_proj.weight.data.view(96, 12, 8)[:, weak] *= 1e-3
+    expected = attention.in_proj_weight.detach().view(3, 12, 8, 96)[:, [0, 1, 3, 4, 6, 7, 8, 9, 10]].clone()
     # When a quarter of its heads goes
     params = PruneChannels.model_validate({"ratio": 0.25, "importance": importance, "include": [name]})
     after = prune_channels.apply(before, params, Context(calibration=SEEN)).module.get_submodule(name)
     # Then it is those
     assert isinstance(after, SelfAttention)
     assert after.num_heads == 9
-    assert torch.equal(after.in_proj_weight.detach().view(3, 9, 64, 768), expected)
+    assert torch.equal(after.in_proj_weight.detach().view(3, 9, 8, 96), expected)
 
 
 def test_self_attention_computes_what_torchs_own_does() -> None:
