@@ -14,8 +14,9 @@ _LOOKING = frozenset({"gradient", "wanda", "obs"})
 #: The same, of channels.
 _SHOWN = frozenset({"taylor", "hessian", "fisher", "obs", "activation"})
 #: Those that tell a loss, which is the same in all layers.
-_NATS = frozenset({"fisher", "obs"})
 _LOSSES = ("taylor", "hessian", "fisher", "obs")
+#: Those of them that are compared by what channels cost where nothing else is told.
+_BY_COST = frozenset({"fisher", "obs"})
 #: What can be said of channels instead of a ratio.
 TARGETS = ("macs_ratio", "parameters_ratio", "latency_ratio", "threshold")
 _N_OF_M = re.compile(r"([1-9]\d?):([1-9]\d?)")
@@ -301,7 +302,7 @@ class PruneChannels(Params):
         told = _told(given, "ratio", 0.5, unless=TARGETS)
         if not isinstance(told, dict) or told.get("scope", "layer") == "layer":
             return told
-        return {"compare": "cost", **told} if told.get("importance") in _NATS else told
+        return {"compare": "cost", **told} if told.get("importance") in _BY_COST else told
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
