@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.context import Context
-from compressor.inputs import Seeing, columns_wanted, drawn, given, places_drawn
+from compressor.inputs import Seeing, columns_wanted, drawn, given, places_drawn, sees, sees_all
 from compressor.sparsity.hessian import fitted
 
 #: Of the mean of the features' squares: how strongly the weights are held where they were before the fit, where there
@@ -21,6 +21,17 @@ _RIDGE = 0.1
 
 #: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
 Batches = Callable[[], Iterable[Tensor]]
+
+
+#: Some subclasses pad what they see, or standardize their weight.
+_PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
+
+
+def can_be_fitted(layer: nn.Module) -> bool:
+    """Whether it only multiplies what it sees with its weight, and does not see too much at once."""
+    if not isinstance(layer, Seeing) or type(layer).forward not in _PLAIN:
+        return False
+    return sees(layer) and sees_all(layer.weight[0].numel())
 
 
 @dataclass(frozen=True)

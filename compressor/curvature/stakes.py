@@ -10,6 +10,7 @@ convolutions of Grosse and Martens 2016 (arXiv:1602.01407).
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from compressor.curvature.likelihood import differentiated
@@ -48,6 +49,12 @@ class _Watch:
         rows = derivatives.movedim(channels, -1).flatten(0, -2)
         self.sums[name] = rows.T @ rows + self.sums.get(name, 0)
         self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+
+def root(at_stake: Tensor) -> Tensor:
+    """R with R^T R = G, upper triangular, float64: it leads into coordinates in which all errors cost alike."""
+    lower: Tensor = torch.linalg.cholesky(at_stake.double())
+    return lower.T
 
 
 def stakes(

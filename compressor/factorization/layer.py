@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from compressor.curvature.moments import Moments
+from compressor.curvature.stakes import root
 from compressor.inputs import Seeing, sees_all
 
 
@@ -29,11 +30,11 @@ class Known:
         plain = cls(weight if weight.dim() == 4 else weight[:, :, None, None], moments)
         if stakes is None:
             return plain
-        root = torch.linalg.cholesky(stakes.double()).T
+        into = root(stakes)
         if moments is not None and plain.wide:
-            covariance = root @ moments.covariance.double() @ root.T
+            covariance = into @ moments.covariance.double() @ into.T
             moments = replace(moments, covariance=covariance.to(moments.covariance.dtype))
-        return cls(torch.einsum("po,oiab->piab", root, plain.weight), moments, root)
+        return cls(torch.einsum("po,oiab->piab", into, plain.weight), moments, into)
 
     @property
     def flat(self) -> Tensor:

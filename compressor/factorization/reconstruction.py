@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from torch import nn
 
-from compressor.fitting import Aim, Batches, Fit, Reconstruction, fit
-from compressor.inputs import in_order_of_run, sees_all
+from compressor.fitting import Aim, Batches, Fit, Reconstruction, can_be_fitted, fit
+from compressor.inputs import in_order_of_run
 
 
 def reconstruct(
@@ -29,7 +29,7 @@ def reconstruct(
         last = factors[-1]
         assert isinstance(last, nn.Linear | nn.Conv2d)
         assert isinstance(layer, nn.Linear | nn.Conv2d)
-        if not sees_all(last.weight[0].numel()):
+        if not can_be_fitted(last):
             continue
         made = fit(network, last, Aim(original, layer), batches(), seed=seed)
         if made is not None:

@@ -227,7 +227,7 @@ def _activation(shown: Shown) -> Importance:
     handles += [heads.taker.register_forward_pre_hook(seen.see_input) for heads in all_heads(shown.network)]
     try:
         with evaluating(shown.network):
-            for x, _ in shown.batches():
+            for x in shown.inputs():
                 shown.network(x)
     finally:
         for handle in handles:

@@ -11,13 +11,10 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from compressor.fitting import Aim, Batches, Fit, Reconstruction, fit
-from compressor.inputs import Seeing, in_order_of_run, sees, sees_all
+from compressor.fitting import Aim, Batches, Fit, Reconstruction, can_be_fitted, fit
+from compressor.inputs import Seeing, in_order_of_run
 from compressor.pruning.channels import Narrowed
 from compressor.pruning.heads import unfused_like
-
-#: Some subclasses pad what they see, or standardize their weight.
-_PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def reconstruct(
     original = unfused_like(goal.network, narrowed.module)
     before = _products(original)
     layers = _with_fewer_inputs(narrowed.module, before)
-    order = in_order_of_run(narrowed.module, [name for name in layers if _can_be_fitted(layers[name])], input_shape)
+    order = in_order_of_run(narrowed.module, [name for name in layers if can_be_fitted(layers[name])], input_shape)
     found: dict[str, Fit] = {}
     for number, name in enumerate(order):
         tell(number / len(order))
@@ -60,8 +57,3 @@ def _products(module: nn.Module) -> dict[str, Seeing]:
 def _with_fewer_inputs(module: nn.Module, before: Mapping[str, Seeing]) -> dict[str, Seeing]:
     """The layers of which each output is made of fewer numbers, which those of depthwise convolutions never are."""
     return {n: p for n, p in _products(module).items() if p.weight[0].shape != before[n].weight[0].shape}
-
-
-def _can_be_fitted(layer: Seeing) -> bool:
-    """Whether it only multiplies what it sees with its weight, and does not see too much at once."""
-    return type(layer).forward in _PLAIN and sees(layer) and sees_all(layer.weight[0].numel())

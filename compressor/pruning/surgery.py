@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from compressor.curvature.moments import Sums, gathered
-from compressor.curvature.stakes import stakes
-from compressor.inputs import Seeing, sees, sees_all
+from compressor.curvature.stakes import root, stakes
+from compressor.fitting import can_be_fitted
+from compressor.inputs import Seeing
 from compressor.pruning.gates import cost_of_parts, derivatives_by_gates
 
 #: Channels are chosen among so many of the cheapest, and so many of them before all others are looked at again.
@@ -52,9 +53,7 @@ class Taker:
 
     def without(self, gone: Tensor) -> Self:
         """The layer fitted anew without channels: what is known of the others."""
-        left = torch.ones(self.weight.shape[1], dtype=torch.bool)
-        left[gone] = False
-        features = self.weight.shape[2]
+        left, features = _all_but(gone, self.weight.shape[1]), self.weight.shape[2]
         rows, rest = self.inverse[gone], self.inverse[left][:, :, left]
         across = rows[:, :, left].flatten(2).flatten(0, 1)
         solved = torch.linalg.solve(rows[:, :, gone].reshape(len(across), -1), across)
@@ -78,10 +77,13 @@ def in_turn(takers: Sequence[Taker], alone: Tensor) -> Tensor:
             found[left[place]] = most
         if len(gone) < len(left):
             takers = [taker.without(gone) for taker in takers]
-        stay = torch.ones(len(left), dtype=torch.bool)
-        stay[gone] = False
-        left = left[stay]
+        left = left[_all_but(gone, len(left))]
     return found
+
+
+def _all_but(gone: Tensor, count: int) -> Tensor:
+    """True for each of `count` places but some: (count,)."""
+    return torch.ones(count, dtype=torch.bool).index_fill_(0, gone, value=False)
 
 
 def _costs(takers: Sequence[Taker], alone: Tensor) -> Tensor:
@@ -115,7 +117,7 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: Seeing, seen: Sums, at_stake: Tensor) -> Self:
-        weight = torch.linalg.cholesky(at_stake.double()).T @ layer.weight.detach().cpu().double().flatten(1)
+        weight = root(at_stake) @ layer.weight.detach().cpu().double().flatten(1)
         covariance = seen.moments().covariance.double()
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
         return cls(weight.view(*layer.weight.shape[:2], -1), inverse)
@@ -142,7 +144,7 @@ class Surgeon:
     @classmethod
     def of(cls, network: nn.Module, batches: Callable[[], Iterable[Tensor]], *, seed: int) -> Self:
         """Look at what its layers see and at what their errors cost."""
-        parts = {name: part for name, part in network.named_modules() if _is_plain(part)}
+        parts = {name: part for name, part in network.named_modules() if _is_known(part)}
         seen = gathered(network, parts, batches(), seed=seed)
         known = stakes(network, {name: parts[name] for name in seen}, batches(), seed=seed)
         return cls(network, batches, seed, {parts[n]: _Layer.of(parts[n], seen[n], known[n]) for n in known})
@@ -166,7 +168,6 @@ class Surgeon:
         return derivatives_by_gates(self.network, self.batches(), seed=self.seed)
 
 
-def _is_plain(part: nn.Module) -> bool:
-    """Whether a layer only multiplies what it sees, all of it for each output, and not too much."""
-    plain = type(part) in (nn.Linear, nn.Conv2d) and sees(part) and getattr(part, "groups", 1) == 1
-    return plain and sees_all(part.get_parameter("weight")[0].numel())
+def _is_known(part: nn.Module) -> bool:
+    """Whether a layer can be fitted, and makes each output of all that it sees."""
+    return can_be_fitted(part) and getattr(part, "groups", 1) == 1

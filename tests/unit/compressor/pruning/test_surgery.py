@@ -127,5 +127,20 @@ def test_a_layer_that_cannot_be_fitted_is_asked_by_gates() -> None:
     assert torch.allclose(found, cost_of_parts([derivatives], CHANNELS))
 
 
+class Named(nn.Linear):
+    """A linear layer by another name, as torch's attention has one."""
+
+
+def test_a_layer_that_only_bears_another_name_is_fitted_too() -> None:
+    # Given the same network twice, once with a layer that bears another name
+    plain, named = forked(), forked()
+    named.head.__class__ = Named
+    # When both are asked / Then they say the same
+    found, other = (surgeon(network).worth(taken(network), CHANNELS) for network in (plain, named))
+    assert found is not None
+    assert other is not None
+    assert torch.equal(found, other)
+
+
 def test_nothing_is_said_where_no_layer_takes_them() -> None:
     assert surgeon(forked()).worth([(nn.Identity(), torch.arange(CHANNELS))], CHANNELS) is None
