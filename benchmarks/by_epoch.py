@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from benchmarks.trained import validation
+from benchmarks.trained import device, validation
 from compressor.candidate import Candidate
 from compressor.context import TrainingState
 from compressor.measure.accuracy import accuracy, answers
@@ -31,7 +31,7 @@ class Judged:
     def save(self, state: TrainingState) -> None:
         """Judge the weights as they are now."""
         self._judged.load_state_dict(module_of(state))
-        self.accuracy.append(accuracy(answers(self._judged, validation()), validation().labels).value)
+        self.accuracy.append(accuracy(answers(self._judged, validation(), device=device()), validation().labels).value)
 
 
 def accuracy_by_epoch(curves: Mapping[str, Sequence[float]], *, accented: str) -> Figure:

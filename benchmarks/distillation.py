@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.by_epoch import Judged, accuracy_by_epoch
 from benchmarks.judged import Page, Row, Taught
-from benchmarks.trained import LESSONS, context, original, training
+from benchmarks.trained import LESSONS, context, device, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
 from compressor.methods import distill, fine_tune
@@ -118,10 +118,10 @@ def _taught_directly(student: nn.Module, teacher: nn.Module, seed: int) -> None:
     optimizer = torch.optim.AdamW(student.parameters(), 3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=updates, cycle_momentum=False)
     for network in (student, teacher):
-        channels_last(network)
+        channels_last(network.to(device()))
     for epoch in range(epochs):
         student.train()
-        for batch in training().batches(size, seed=seed, epoch=epoch, augment="crop_flip"):
+        for batch in training().batches(size, seed=seed, epoch=epoch, augment="crop_flip", device=device()):
             x = batch.x.contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
                 told = F.log_softmax(teacher(x) / TEMPERATURE, 1)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.trained import SHARED, original, validation
+from benchmarks.trained import SHARED, device, machine, original, validation
 from compressor.candidate import Candidate
 from compressor.format import runtime_of
 from compressor.measure.accuracy import answers, loss, paired_drop
@@ -24,7 +24,7 @@ from compressor.measure.counting import count_macs, zeros
 from compressor.measure.fidelity import divergence
 from compressor.models import files
 from compressor.quantization.simulate import simulated
-from contract.host import cores, instruction_set, processor
+from contract.host import cores
 from contract.report import PairedDrop
 
 #: The answers by which rows are compared are made again where they are missing.
@@ -52,6 +52,8 @@ class Found:
     size: float | None = None
     #: How often it was right after each epoch of its training, where that was looked at.
     by_epoch: Sequence[float] = ()
+    #: What it was trained and asked on; unknown in rows of earlier days.
+    machine: str = ""
 
     def line(self) -> str:
         """The row as Markdown."""
@@ -62,7 +64,7 @@ class Found:
             f"| {self.name} | {self.accuracy:.2%} | {self.reference} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) "
             f"| {margin} | {verdict} | {self.loss:.3f} | {self.kl:.4f} | {self.macs:.3f} "
             f"| {'' if self.zeros is None else f'{self.zeros:.1%}'} "
-            f"| {'' if self.size is None else f'{self.size:.4f}'} | {self.seconds:.0f} |"
+            f"| {'' if self.size is None else f'{self.size:.4f}'} | {self.seconds:.0f} | {self.machine} |"
         )
 
 
@@ -95,8 +97,8 @@ class Beside:
     margin: float
 
 
-TITLE = """| row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | size | seconds |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+TITLE = """| row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | size | seconds | on |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -137,7 +139,10 @@ class Page:
     def _made(self, name: str, row: Row) -> Found:
         """Make the network of one row and compare it; its answers are kept for the rows that refer to it."""
         start = original(row.model)
-        before, macs = answers(start.module, validation()), count_macs(start.module, start.input_shape).total
+        before, macs = (
+            answers(start.module, validation(), device=device()),
+            count_macs(start.module, start.input_shape).total,
+        )
         size = _size(start)
         began = time.monotonic()
         given = row.make(start)
@@ -162,6 +167,7 @@ class Page:
             size=_size(made) / size if isinstance(made, Candidate) else None,
             seconds=seconds,
             by_epoch=given.by_epoch if isinstance(given, Taught) else (),
+            machine=machine(),
         )
 
     def _answers(self, name: str) -> Tensor:
@@ -180,7 +186,7 @@ class Page:
     def keep(self, found: Mapping[str, Found]) -> None:
         """Write it, for the reader and for the next call."""
         self._kept.write_text(json.dumps({name: asdict(row) for name, row in found.items()}, indent=1))
-        made = f"{datetime.now(UTC).date()} ({processor()}, {instruction_set()}, {cores()} cores)"
+        made = str(datetime.now(UTC).date())
         lines = [found[name].line() for name in self.rows if name in found]
         told = ["", *spreads] if (spreads := _spreads(found)) else []
         self.path.write_text(self.head.format(made=made) + TITLE + "\n".join([*lines, *told]) + "\n")
@@ -225,7 +231,7 @@ def _gain(drop: PairedDrop) -> tuple[float, float, float]:
 
 def _logits(made: Candidate | Path) -> Tensor:
     if isinstance(made, Candidate):
-        return answers(simulated(made), validation())
+        return answers(simulated(made), validation(), device=device())
     run = runtime_of(made).open_file(made, cores())
     return torch.cat([torch.from_numpy(run(batch.x.numpy())) for batch in validation().batches(64)])
 

@@ -13,7 +13,7 @@ import torch_pruning as tp
 from torch import nn
 
 from benchmarks.judged import Beside, Page, Row
-from benchmarks.trained import CALIBRATION_IMAGES, LEARNING_RATE, LESSONS, context, training
+from benchmarks.trained import CALIBRATION_IMAGES, LEARNING_RATE, LESSONS, context, device, training
 from compressor.candidate import Candidate
 from compressor.measure.counting import count_macs
 from compressor.methods import distill, fine_tune, prune_channels, prune_weights
@@ -96,6 +96,7 @@ def by_torch_pruning(macs_ratio: float) -> Callable[[Candidate], Candidate]:
     """Torch-Pruning's own pruner as its README shows it, with the ratio searched that leaves so many MACs."""
 
     def make(made: Candidate) -> Candidate:
+        made.module.cpu()
         macs = count_macs(made.module, made.input_shape).total
         low, high, best = 0.0, 0.95, made.module
         for _ in range(7):
@@ -104,7 +105,7 @@ def by_torch_pruning(macs_ratio: float) -> Callable[[Candidate], Candidate]:
             above = count_macs(best, made.input_shape).total > macs_ratio * macs
             low, high = (ratio, high) if above else (low, ratio)
         best = _pruned_directly(made, high)
-        recalibrate(best, training().take(CALIBRATION_IMAGES, seed=0), device=torch.device("cpu"))
+        recalibrate(best, training().take(CALIBRATION_IMAGES, seed=0), device=device())
         return Candidate(module=best, architecture=made.architecture, preprocessing=made.preprocessing, num_classes=10)
 
     return make

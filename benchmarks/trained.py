@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from compressor.candidate import Candidate
 from compressor.context import Checkpoints, Context, NoCheckpoints
 from compressor.data.images import Images
 from compressor.data.reading import read_images
 from compressor.models.source import ModelSource, read_candidate
 from contract.dataset import DatasetFormat
+from contract.host import cores, instruction_set, processor
 from contract.model import Architecture, ModelFormat, Preprocessing
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -22,6 +25,19 @@ LESSONS: Mapping[str, object] = {
     "batch_size": 64, "optimizer": "sgd", "learning_rate": LEARNING_RATE, "weight_decay": 5e-4, "augment": "crop_flip",
     "schedule": "one_cycle", "precision": "auto",
 }  # fmt: skip
+
+
+@cache
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine() -> str:
+    """What the networks are trained and asked on."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{processor()}, {instruction_set()}, {cores()} cores"
 
 
 @cache
@@ -51,8 +67,9 @@ def context(
 ) -> Context:
     """What a method may use here, with the network as it is now for the original; progress goes to the terminal."""
     teacher = start.copied()
-    teacher.module.eval()
+    teacher.module.eval().to(device())
     return Context(
+        device=device(),
         seed=seed,
         train=training(),
         calibration=training().take(calibration, seed=0),

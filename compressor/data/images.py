@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from contract.model import Preprocessing
 
 Augment = Literal["none", "crop", "crop_flip"]
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class Batch:
     x: Tensor
     #: int64, (N,): the index of each image's class.
     y: Tensor
-    #: int64, (N,): where each image stands in its dataset.
+    #: int64, (N,): where each image stands in its dataset; on the CPU, as the dataset is.
     index: Tensor
     #: float32, (N, classes): the shares of the classes, where images were blended.
     soft: Tensor | None = None
@@ -87,32 +90,48 @@ class Images:
         return [size + 1] * larger + [size] * (count - larger)
 
     def batches(
-        self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: Augment = "none"
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        augment: Augment = "none",
+        device: torch.device = _CPU,
     ) -> Iterator[Batch]:
-        """All images once, in batches of `batch_sizes`: in the dataset's order, or shuffled by `seed` and `epoch`."""
+        """All images once, in batches of `batch_sizes`: in the dataset's order, or shuffled by `seed` and `epoch`.
+
+        They go to the device as they are kept here, mostly in bytes, and are changed and normalized there.
+        """
         order = (
             torch.arange(len(self)) if seed is None else torch.randperm(len(self), generator=_generator(seed, epoch))
         )
         view = epoch % self.views if self.views else epoch
-        return self._ordered(order, batch_size, seed=seed or 0, view=0 if augment == "none" else view, augment=augment)
+        view = 0 if augment == "none" else view
+        return self._ordered(order, batch_size, seed=seed or 0, view=view, augment=augment, device=device)
 
-    def seen(self, batch_size: int, *, seed: int, view: int, augment: Augment) -> Iterator[Batch]:
+    def seen(
+        self, batch_size: int, *, seed: int, view: int, augment: Augment, device: torch.device = _CPU
+    ) -> Iterator[Batch]:
         """One changed version of all images in the dataset's order, as `batches` shows them by the same seed."""
-        return self._ordered(torch.arange(len(self)), batch_size, seed=seed, view=view, augment=augment)
+        every = torch.arange(len(self))
+        return self._ordered(every, batch_size, seed=seed, view=view, augment=augment, device=device)
 
-    def _ordered(self, order: Tensor, batch_size: int, *, seed: int, view: int, augment: Augment) -> Iterator[Batch]:
+    def _ordered(
+        self, order: Tensor, batch_size: int, *, seed: int, view: int, augment: Augment, device: torch.device
+    ) -> Iterator[Batch]:
         draws = None if augment == "none" else self._draws(seed, view)
         for index in torch.split(order, self.batch_sizes(batch_size)):
-            pixels = self.pixels[index]
+            pixels = self.pixels[index].to(device)
             if draws is not None:
-                pixels = _changed(pixels, draws[index], flip=augment == "crop_flip")
-            yield Batch(self.normalized(pixels), self.labels[index], index, view=view)
+                pixels = _changed(pixels, draws[index].to(device), flip=augment == "crop_flip")
+            yield Batch(self.normalized(pixels), self.labels[index].to(device), index, view=view)
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """The network's input: `(x / 255 - mean) / std` of uint8, anything else as float32."""
         if pixels.dtype != torch.uint8:
             return pixels.to(torch.float32)
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) * 255 for v in (self.preprocessing.mean, self.preprocessing.std))
+        numbers = torch.tensor([self.preprocessing.mean, self.preprocessing.std]).view(2, 1, -1, 1, 1) * 255
+        mean, std = numbers.to(pixels.device)
         return pixels.to(torch.float32).sub_(mean).div_(std)
 
     def _draws(self, seed: int, view: int) -> Tensor:
@@ -130,11 +149,12 @@ def _changed(pixels: Tensor, draws: Tensor, *, flip: bool) -> Tensor:
     n, channels, height, width = pixels.shape
     down, right = max(1, height // 8), max(1, width // 8)
     padded = torch.nn.functional.pad(pixels, (right, right, down, down))
-    rows = (draws[:, 0] * (2 * down + 1)).long().view(n, 1) + torch.arange(height)
-    columns = (draws[:, 1] * (2 * right + 1)).long().view(n, 1) + torch.arange(width)
+    count = partial(torch.arange, device=pixels.device)
+    rows = (draws[:, 0] * (2 * down + 1)).long().view(n, 1) + count(height)
+    columns = (draws[:, 1] * (2 * right + 1)).long().view(n, 1) + count(width)
     if flip:
         columns = torch.where(draws[:, 2:3] < 0.5, columns, columns.flip(1))
     return padded[
-        torch.arange(n).view(n, 1, 1, 1), torch.arange(channels).view(1, channels, 1, 1),
+        count(n).view(n, 1, 1, 1), count(channels).view(1, channels, 1, 1),
         rows.view(n, 1, height, 1), columns.view(n, 1, 1, width),
     ]  # fmt: skip

@@ -20,7 +20,8 @@ _BINS = 15
 
 def answers(module: nn.Module, images: Images, *, device: torch.device | None = None) -> Tensor:
     """The network's logits for every image in order, float32 of shape (images, classes) on the CPU."""
-    return answers_to((batch.x for batch in images.batches(BATCH)), module, device=device)
+    where = device or torch.device("cpu")
+    return answers_to((batch.x for batch in images.batches(BATCH, device=where)), module, device=where)
 
 
 def answers_to(inputs: Iterable[Tensor], module: nn.Module, *, device: torch.device | None = None) -> Tensor:

@@ -220,7 +220,7 @@ def _stakes(candidate: Candidate, found: Survey, params: Factorize, context: Con
 
 def _batches(images: Images, params: Factorize, context: Context) -> Iterator[Tensor]:
     taken = images.take(params.samples, seed=context.seed)
-    return (batch.x.to(context.device) for batch in taken.batches(_BATCH))
+    return (batch.x for batch in taken.batches(_BATCH, device=context.device))
 
 
 def _cost_of(candidate: Candidate) -> Cost:

@@ -113,7 +113,7 @@ class _Work:
         """Calibration images, as far as there are any."""
         if self.context.calibration is not None:
             images = self.context.calibration.take(self.network.params.samples, seed=self.context.seed)
-            yield from (batch.x.to(self.context.device) for batch in images.batches(_BATCH))
+            yield from (batch.x for batch in images.batches(_BATCH, device=self.context.device))
 
     def _costs(self, found: Mapping[str, Way], fits: Mapping[str, Fit | None]) -> dict[str, Json]:
         """By layer: its MACs and parameters before and after, and the error of its outputs before and after the fit."""

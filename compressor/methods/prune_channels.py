@@ -136,7 +136,7 @@ def _reconstruct(narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], im
     found = reconstruct(
         narrowed,
         goal,
-        lambda: (batch.x.to(context.device) for batch in images.batches(_BATCH)),
+        lambda: (batch.x for batch in images.batches(_BATCH, device=context.device)),
         input_shape=shape,
         seed=context.seed,
         tell=lambda done: context.progress(done, f"fitting what is left to {len(images)} images"),

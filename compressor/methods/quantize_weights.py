@@ -103,7 +103,7 @@ class _Work:
         return found
 
     def _batches(self) -> Iterator[Tensor]:
-        return (batch.x.to(self.context.device) for batch in self._images().batches(_BATCH))
+        return (batch.x for batch in self._images().batches(_BATCH, device=self.context.device))
 
     def forms(self, answered: Tensor | None) -> dict[str, Form]:
         """How each weight shall be coded, in the order in which the network runs them; `answered` is what it says."""

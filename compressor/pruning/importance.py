@@ -46,8 +46,8 @@ class Shown:
         """Images and labels, where the network is."""
         device = next(self.network.parameters()).device
         if self.images is not None:
-            for batch in self.images.batches(size):
-                yield batch.x.to(device), batch.y.to(device)
+            for batch in self.images.batches(size, device=device):
+                yield batch.x, batch.y
 
     def inputs(self) -> Iterator[Tensor]:
         """The images alone."""

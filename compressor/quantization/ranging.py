@@ -63,8 +63,8 @@ def _within(pixels: int, images: Images, context: Context) -> Tensor:
 def batches(images: Images, context: Context, phase: str, start: float, end: float) -> Iterator[Tensor]:
     """The images (N, C, H, W), while progress goes from `start` to `end`."""
     done = 0
-    for batch in images.batches(_BATCH):
-        yield batch.x.to(context.device)
+    for batch in images.batches(_BATCH, device=context.device):
+        yield batch.x
         done += len(batch.y)
         context.progress(start + (end - start) * (done / len(images)), phase)
 

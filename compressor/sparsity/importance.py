@@ -34,7 +34,7 @@ class Look:
     def batches(self) -> Iterator[Tensor]:
         """The images, as the network takes them."""
         if self.images is not None:
-            yield from (batch.x.to(self.device) for batch in self.images.batches(_BATCH))
+            yield from (batch.x for batch in self.images.batches(_BATCH, device=self.device))
 
 
 #: From what there is to look at to a score for each weight, on the CPU, of the weight's shape.
@@ -70,9 +70,9 @@ def taylor(look: Look) -> dict[str, Tensor]:
     scores = {name: torch.zeros_like(weight) for name, weight in look.weights.items()}
     wanted = list(look.weights.values())
     with evaluating(look.module):
-        for batch in look.images.batches(_BATCH):
+        for batch in look.images.batches(_BATCH, device=look.device):
             with torch.enable_grad():
-                loss = F.cross_entropy(look.module(batch.x.to(look.device)), batch.y.to(look.device))
+                loss = F.cross_entropy(look.module(batch.x), batch.y)
                 gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
             for (name, weight), gradient in zip(look.weights.items(), gradients, strict=True):
                 if gradient is not None:

@@ -92,7 +92,9 @@ class KeptAnswers:
 
     def _asked(self, view: int) -> Tensor:
         recipe, seed = self._recipe, self._context.seed
-        seen = self._images.seen(recipe.batch_size, seed=seed, view=view, augment=recipe.augment)
+        seen = self._images.seen(
+            recipe.batch_size, seed=seed, view=view, augment=recipe.augment, device=self._context.device
+        )
         said: list[Tensor] = []
         for batch in seen:
             said.append(self._ask(batch.x))

@@ -161,10 +161,9 @@ class _Work:
     def _batches(self, epoch: int) -> Iterator[Batch]:
         recipe, context = self._recipe, self._context
         for one in self._images.learn.batches(
-            recipe.batch_size, seed=context.seed, epoch=epoch, augment=recipe.augment
+            recipe.batch_size, seed=context.seed, epoch=epoch, augment=recipe.augment, device=context.device
         ):
-            x = one.x.to(context.device, memory_format=torch.channels_last)
-            batch = replace(one, x=x, y=one.y.to(context.device))
+            batch = replace(one, x=one.x.contiguous(memory_format=torch.channels_last))
             yield batch if recipe.mix == "none" else mixed(batch, recipe.mix, classes=self._classes)
 
     def _update(self, batch: Batch, iteration: int) -> Tensor:
@@ -203,8 +202,8 @@ class _Work:
             return loss(answers(module, held_out, device=device), held_out.labels)
         with evaluating(module):
             found = [
-                len(batch.index) * float(self._judged_by(module(batch.x.to(device)).float(), batch))
-                for batch in held_out.batches(BATCH)
+                len(batch.index) * float(self._judged_by(module(batch.x).float(), batch))
+                for batch in held_out.batches(BATCH, device=device)
             ]
         return sum(found) / len(held_out)
 

@@ -53,8 +53,8 @@ def moments(module: nn.Module, images: Images, *, device: torch.device) -> dict[
         return {}
     kept = {name: _of(part) for name, part in parts.items()}
     with _measuring(module, list(parts.values())):
-        for batch in images.batches(_BATCH):
-            module(batch.x.to(device))
+        for batch in images.batches(_BATCH, device=device):
+            module(batch.x)
     found = {name: _of(part) for name, part in parts.items()}
     for name, part in parts.items():
         _set(part, kept[name])

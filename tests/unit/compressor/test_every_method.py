@@ -3,7 +3,6 @@
 A method joins by its two files: nothing here names one.
 """
 
-import copy
 import pkgutil
 from dataclasses import replace
 from functools import cache
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 import compressor.methods
 from compressor.candidate import Candidate
-from compressor.context import Context
 from compressor.data.images import Images
 from compressor.measure.counting import count_macs, count_nonzero, count_parameters, layer_reports, zeros
 from compressor.measure.probe import Probe
@@ -26,39 +24,13 @@ from compressor.models import files
 from compressor.models.architectures import build
 from compressor.quantization.simulate import simulated
 from contract.failures import Failure
-from contract.methods import METHODS, Params, Stage, Training
-from contract.model import Architecture
+from contract.methods import METHODS, Stage
 from contract.report import NoticeCode
 from contract.value import Json
-from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images
+from tests.unit.compressor.small_jobs import NETWORK, images
+from tests.unit.compressor.small_steps import candidate_of, context_of, params_of
 
 every_method = pytest.mark.parametrize("name", METHODS)
-
-
-def params_of(name: str) -> Params:
-    """The method's default params with what must be said; one epoch where it trains."""
-    kind = METHODS[name]
-    said = {
-        field: info.examples[0] for field, info in kind.model_fields.items() if info.is_required() and info.examples
-    }
-    return kind.model_validate(said | dict(kind.example) | ({"epochs": 1} if issubclass(kind, Training) else {}))
-
-
-def candidate_of(module: nn.Module, architecture: Architecture = NETWORK) -> Candidate:
-    return Candidate(module=module, architecture=architecture, preprocessing=PREPROCESSING, num_classes=4)
-
-
-def context_of(original: Candidate, notes: dict[str, Json] | None = None, seed: int = 7) -> Context:
-    data = images(48, seed=3)
-    teacher = copy.deepcopy(original)
-    others = {"original", *(model for name in METHODS for model in params_of(name).models.values())}
-    return Context(
-        seed=seed,
-        train=data,
-        calibration=data,
-        others=dict.fromkeys(others, lambda: teacher),
-        record=(notes if notes is not None else {}).__setitem__,
-    )
 
 
 def applied(name: str) -> tuple[Candidate, dict[str, Json]]:
