@@ -49,6 +49,7 @@ def _refuse_taken(wanted: Mapping[str, str], left: Mapping[str, str]) -> None:
 
 def apply(candidate: Candidate, params: Cast, context: Context) -> Candidate:
     """Give the parameters of the matching layers 16 bits, and let them be what these mean."""
+    candidate.module.to(context.device)
     layers = _chosen(candidate, params)
     halves = {name: halves_of(candidate.module.get_parameter(name), params.to) for name in layers}
     for name, layer in layers.items():

@@ -28,6 +28,7 @@ def preflight(candidate: Candidate, params: QuantizeDynamic) -> None:
 
 def apply(candidate: Candidate, params: QuantizeDynamic, context: Context) -> Candidate:
     """Give the weights of linear and recurrent layers their codes."""
+    candidate.module.to(context.device)
     graph = capture(candidate.module, candidate.input_shape)
     chosen = selected(candidate, graph, params, kinds=_KINDS)
     bits = weight_bits()

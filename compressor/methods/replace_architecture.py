@@ -32,6 +32,7 @@ def apply(candidate: Candidate, params: ReplaceArchitecture, context: Context) -
     context.record("smallest_map", smallest_map(made.module, made.input_shape))
     if params.initialize == "original":
         context.record("taken_from_original", asdict(inherit(made.module, candidate.module)))
+    made.module.to(context.device)
     return made
 
 

@@ -67,7 +67,7 @@ def in_turn(takers: Sequence[Taker], alone: Tensor) -> Tensor:
 
     `alone` is what each costs besides, whichever others there are.
     """
-    found, left, most = torch.zeros_like(alone), torch.arange(len(alone)), 0.0
+    found, left, most = torch.zeros_like(alone), torch.arange(len(alone), device=alone.device), 0.0
     while len(left):
         among = _costs(takers, alone[left]).argsort(stable=True)[:_AMONG]
         order, spent = _some_in_turn([taker.among(among) for taker in takers], alone[left[among]])
@@ -83,7 +83,7 @@ def in_turn(takers: Sequence[Taker], alone: Tensor) -> Tensor:
 
 def _all_but(gone: Tensor, count: int) -> Tensor:
     """True for each of `count` places but some: (count,)."""
-    return torch.ones(count, dtype=torch.bool).index_fill_(0, gone, value=False)
+    return torch.ones(count, dtype=torch.bool, device=gone.device).index_fill_(0, gone, value=False)
 
 
 def _costs(takers: Sequence[Taker], alone: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def _costs(takers: Sequence[Taker], alone: Tensor) -> Tensor:
 
 def _some_in_turn(takers: Sequence[Taker], alone: Tensor) -> tuple[Tensor, list[float]]:
     """Which of a few channels go, in turn, and what each costs."""
-    left = torch.arange(len(alone))
+    left = torch.arange(len(alone), device=alone.device)
     order: list[int] = []
     spent: list[float] = []
     while len(left) and len(order) < _AT_ONCE:
@@ -101,9 +101,9 @@ def _some_in_turn(takers: Sequence[Taker], alone: Tensor) -> tuple[Tensor, list[
         order.append(int(left[least]))
         spent.append(float(costs[least]))
         if len(left) > 1:
-            takers = [taker.without(torch.tensor([least])) for taker in takers]
+            takers = [taker.without(costs.argmin(0, keepdim=True)) for taker in takers]
         left = torch.cat([left[:least], left[least + 1 :]])
-    return torch.tensor(order), spent
+    return torch.tensor(order, device=alone.device), spent
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,17 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: Seeing, seen: Sums, at_stake: Tensor) -> Self:
-        weight = root(at_stake) @ layer.weight.detach().cpu().double().flatten(1)
-        covariance = seen.moments().covariance.double()
+        own = layer.weight.detach().double().flatten(1)
+        weight = root(at_stake.to(own.device)) @ own
+        covariance = seen.moments().covariance.to(own)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
         return cls(weight.view(*layer.weight.shape[:2], -1), inverse)
 
     def taking(self, inputs: Tensor, count: int) -> Taker:
         """The layer as far as it takes so many channels."""
         size = self.weight.shape[2]
-        features = (inputs.unsqueeze(1) * size + torch.arange(size)).flatten()
+        inputs = inputs.to(self.weight.device)
+        features = (inputs.unsqueeze(1) * size + torch.arange(size, device=inputs.device)).flatten()
         shape = (count, len(features) // count)
         inverse = self.inverse[features][:, features].view(*shape, *shape)
         return Taker(self.weight[:, inputs].reshape(len(self.weight), *shape), inverse)

@@ -64,7 +64,8 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
     """The program of `module` in eval mode, whose first dimension is free; raises `UnfitModel` where it has none."""
     # Torch takes sizes of 0 and 1 for constants, so the example is a batch of two.
     example = torch.zeros(2, *input_shape, device=_device(module))
-    batch = torch.export.Dim("batch")
+    # Kernels of a GPU take so many images at once and no more, which torch then says of the batch.
+    batch = torch.export.Dim("batch") if example.device.type == "cpu" else torch.export.Dim.DYNAMIC
     modes = {child: child.training for child in module.modules()}
     for child in modes:
         child.training = False

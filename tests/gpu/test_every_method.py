@@ -70,6 +70,7 @@ def test_what_is_made_on_the_device_is_what_is_written(cuda: torch.device, param
     original = candidate_of(build(NETWORK, seed=0).eval())
     # When the method does its step on the device
     made = method(params.method)(original, params, context_of(original, device=cuda))
+    assert {tensor.device.type for tensor in made.module.state_dict().values()} == {"cuda"}
     there = _answers(made, cuda)
     # Then its files answer so on the CPU
     files.write(made, tmp_path)
