@@ -119,7 +119,7 @@ ROWS: Mapping[str, Row | Beside] = {
     "trained-6": Row(model=R18, make=trained(epochs=6)),
     "w2-trained": Row(model=R18, make=weights(bits=2, training=RECOVERY), reference="trained-3", margin=-3.0),
     "w1-trained": Row(model=R18, make=weights(bits=1, training=RECOVERY), reference="trained-3", margin=-8.0),
-    "int8-trained": Row(model=R18, make=aware(), reference="trained-3", margin=-1.0),
+    "int8-trained": Row(model=R18, make=aware(freeze_after=2 / 3), reference="trained-3", margin=-1.0),
     "w4a4-trained": Row(model=R18, make=aware(bits=4, activation_bits=4), reference="trained-3", margin=-1.5),
     "w2a8-trained": Row(model=R18, make=aware(bits=2), reference="trained-3", margin=-3.0),
     "w1a8-trained": Row(model=R18, make=aware(bits=1), reference="trained-3", margin=-8.0),

@@ -38,7 +38,7 @@ class SemiStructured:
 
 
 def semi_structured(module: nn.Module, masks: Mapping[str, Tensor], x: Tensor) -> SemiStructured | None:
-    """Time the network on a batch `x` of shape (N, C, H, W); none where the kernels take no weight of it.
+    """Time the network on a batch `x` of shape (N, C, H, W); none where the kernels take no weight of it, or refuse it.
 
     The network and the batch are on a CUDA device, and stay as they are.
     """
@@ -48,7 +48,10 @@ def semi_structured(module: nn.Module, masks: Mapping[str, Tensor], x: Tensor) -
     if not taken:
         return None
     with torch.inference_mode(), _attention_by_layers():
-        expected, found = dense(batch), sparse(batch)
+        try:
+            expected, found = dense(batch), sparse(batch)
+        except RuntimeError:
+            return None
         # Turn by turn, so that both meet the same clock of the device.
         times = [(_timed(dense, batch), _timed(sparse, batch)) for _ in range(_WARM_UP + _RUNS)][_WARM_UP:]
     return SemiStructured(
@@ -77,8 +80,13 @@ def is_two_of_four(mask: Tensor) -> bool:
 
 
 def _replaced(module: nn.Module, name: str) -> bool:
-    """Put the compressed weight in the dense one's place; false where the kernels do not take it."""
-    weight = module.get_parameter(name)
+    """Put a linear layer's compressed weight in the dense one's place; false where the kernels do not take it.
+
+    What attention makes of a weight of its own, views of it and of turned inputs, the kernels do not know.
+    """
+    weight, (owner, _, own) = module.get_parameter(name), name.rpartition(".")
+    if not isinstance(module.get_submodule(owner), nn.Linear):
+        return False
     try:
         with warnings.catch_warnings():
             # That the class may still change: it does not leave this file.
@@ -86,7 +94,6 @@ def _replaced(module: nn.Module, name: str) -> bool:
             compressed = to_sparse_semi_structured(weight.detach().contiguous())
     except (RuntimeError, ValueError, NotImplementedError):
         return False
-    owner, _, own = name.rpartition(".")
     setattr(module.get_submodule(owner), own, nn.Parameter(compressed, requires_grad=False))
     return True
 

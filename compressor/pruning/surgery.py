@@ -162,7 +162,8 @@ class Surgeon:
         ]
         if not takers and not others:
             return None
-        alone = cost_of_parts(others, count) if others else torch.zeros(count)
+        where = (*others, *(taker.weight for taker in takers))[0].device
+        alone = cost_of_parts(others, count) if others else torch.zeros(count, device=where)
         return in_turn(takers, alone.double()).float()
 
     @cached_property

@@ -65,7 +65,7 @@ class QuantizeAware(Training, Recovery):
         le=1,
         description="Part of the training after which batch normalization keeps its statistics, as it does when it is "
         "deployed; before, it goes by those of each batch. Null: 0 with eight bits, which hardly move what it is "
-        "given, and two thirds with fewer.",
+        "given, and two thirds with fewer. From 0 on, rates like SGD's 0.01 throw the network off; 0.003 does not.",
     )
     precision: Literal["float32"] = Field(
         default="float32", description="Of the forward and backward pass; bfloat16 has too few digits for these codes."
