@@ -1,12 +1,16 @@
 """Rows of accuracy, each a target of its own: how a network is made, and what it is compared with.
 
-A page does the rows that are missing, so it goes on where it was stopped; named ones are done anew.
+A page does the rows that are missing, so it goes on where it was stopped; named ones are done anew. With `--at-once`
+several are done side by side, as a GPU or many cores allow.
 """
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +91,11 @@ class Row:
     reference: str = ""
     margin: float | None = None
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The rows whose answers it needs."""
+        return frozenset({self.reference} if self.reference else ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
@@ -95,6 +104,11 @@ class Beside:
     row: str
     reference: str
     margin: float
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The rows whose answers it needs."""
+        return frozenset({self.row, self.reference})
 
 
 TITLE = """| row | accuracy | to | difference | margin | | loss | KL | MACs | zeros | size | seconds | on |
@@ -170,6 +184,10 @@ class Page:
             machine=machine(),
         )
 
+    def _unanswered(self, names: Set[str]) -> set[str]:
+        """What these need, so far as its answers are not there."""
+        return {need for name in names for need in self.rows[name].needs if not _answers_of(need).exists()}
+
     def _answers(self, name: str) -> Tensor:
         """What the network of another row answers."""
         if not _answers_of(name).exists():
@@ -195,16 +213,45 @@ class Page:
         """Do the rows that are named on the command line, or else all that have not been done."""
         parser = argparse.ArgumentParser(description=about)
         parser.add_argument("names", nargs="*", metavar="ROW", help=", ".join(self.rows))
-        names = parser.parse_args().names
+        parser.add_argument("--at-once", type=int, default=1, metavar="N", help="rows done side by side (default: 1)")
+        given = parser.parse_args()
         if not SHARED.exists():
             parser.error(f"there are no networks and images at {SHARED}")
         ANSWERS.mkdir(exist_ok=True)
         found = self.kept()
-        for name in names or [name for name in self.rows if name not in found and name not in self.on_request]:
-            found[name] = self.measured(name, found)
+        missing = [name for name in self.rows if name not in found and name not in self.on_request]
+        for row in self._done(given.names or missing, found, at_once=given.at_once):
+            found[row.name] = row
             self.keep(found)
-            print("\r" + found[name].line())
+            print("\r" + row.line())
         print(f"Written to {self.path}")
+
+    def _done(self, names: Sequence[str], found: Mapping[str, Found], *, at_once: int) -> Iterator[Found]:
+        if at_once == 1:
+            yield from (self.measured(name, found) for name in names)
+            return
+        module = f"benchmarks.{self.name.lower()}"
+        with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as processes:
+            for wave in self._waves(names):
+                rows = [processes.submit(_measured, module, name, found, cores() // at_once) for name in wave]
+                yield from (row.result() for row in as_completed(rows))
+
+    def _waves(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Rows that can be done side by side, behind all that they need and whose answers are not there."""
+        left = set(names)
+        while needed := self._unanswered(left) - left:
+            left |= needed
+        while left:
+            wave = [name for name in self.rows if name in left and not self.rows[name].needs & left]
+            yield wave
+            left.difference_update(wave)
+
+
+def _measured(module: str, name: str, found: Mapping[str, Found], threads: int) -> Found:
+    """One row of a module's page, in a process of its own."""
+    torch.set_num_threads(max(1, threads))
+    page: Page = importlib.import_module(module).PAGE
+    return page.measured(name, found)
 
 
 def _spreads(found: Mapping[str, Found]) -> list[str]:

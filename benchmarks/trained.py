@@ -1,5 +1,6 @@
 """The trained networks and images that lie beside the checkout, in ../shared."""
 
+import multiprocessing
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -80,4 +81,6 @@ def context(
 
 
 def _tell(fraction: float, phase: str) -> None:
-    print(f"\r  {fraction:6.1%} {phase:60}", end="", flush=True)
+    # Of several side by side nobody could read it.
+    if multiprocessing.parent_process() is None:
+        print(f"\r  {fraction:6.1%} {phase:60}", end="", flush=True)
