@@ -47,7 +47,9 @@ def kind_of(path: Path) -> ArtifactFormat:
 
 
 def deliver(candidate: Candidate, output: Output, folder: Path) -> Delivery:
-    """Write one form of the candidate into `folder`; raises ExportFailed."""
+    """Write one form of the candidate, which is moved to the CPU, into `folder`; raises ExportFailed."""
+    # A graph that was captured on a GPU says so in the file.
+    candidate.module.to("cpu")
     precision = _precision(candidate, output)
     if precision is OutputPrecision.AS_PLANNED:
         return Delivery(output, candidate, writer(output.format)(candidate, folder, "model"))

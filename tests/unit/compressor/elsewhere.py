@@ -1,7 +1,7 @@
 """A device that is not there: its tensors compute on the CPU, and refuse what a GPU's would refuse.
 
-`torch.device("elsewhere")` is torch's place for devices written in Python. Tensors of two devices do not meet, but for
-single numbers and indices; chance on it needs a generator of its own.
+It takes torch's place for devices written in Python, for the whole process and before anything is differentiated.
+Tensors of two devices do not meet, but for single numbers and indices; chance on it needs a generator of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
-_NAME = "elsewhere"
+NAME = "elsewhere"
 #: What copies from one device to another.
 _COPIES = (aten.copy_.default, aten._to_copy.default)
 #: Their indices may lie on the CPU.
@@ -42,7 +42,7 @@ class _Elsewhere(Tensor):
     def __new__(cls, inner: Tensor, requires_grad: bool = False) -> "_Elsewhere":
         made: _Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
-            device=torch.device(_NAME, 0), requires_grad=requires_grad,
+            device=torch.device(NAME, 0), requires_grad=requires_grad,
         )  # fmt: skip
         made.inner = inner
         return made
@@ -74,7 +74,7 @@ class _Mode(TorchDispatchMode):
 def _computed(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     far = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _Elsewhere)]
     given = kwargs.get("device")
-    there = bool(far) if given is None else torch.device(given).type == _NAME
+    there = bool(far) if given is None else torch.device(given).type == NAME
     if func not in _COPIES:
         _refuse(func, args, kwargs, there=there)
     kept = {key: value for key, value in kwargs.items() if key != "device"}
@@ -87,7 +87,7 @@ def _computed(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 def _refuse(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], *, there: bool) -> None:
     """Raise what a GPU would."""
     if there and kwargs.get("generator") is not None:
-        raise RuntimeError(f"{func}: a generator of the CPU draws nothing on {_NAME}")
+        raise RuntimeError(f"{func}: a generator of the CPU draws nothing on {NAME}")
     if func in _INDEXED and isinstance(args[0], _Elsewhere):
         args = [args[0], *args[2:3]]
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
@@ -96,7 +96,7 @@ def _refuse(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], *,
     if any(one.dim() or not numbers or isinstance(one, _Elsewhere) for one in strangers) and not (
         numbers and tensors[0].dim() == 0 and not func._schema.is_mutable
     ):
-        raise RuntimeError(f"{func}: tensors are on two devices, {_NAME} and cpu")
+        raise RuntimeError(f"{func}: tensors are on two devices, {NAME} and cpu")
 
 
 def _inner(value: Any) -> Any:
@@ -111,9 +111,13 @@ def _moved(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
     """`nn.Module._apply` for tensors that are no plain ones: parameters stay the objects that they are."""
     for child in module.children() if recurse else ():
         child._apply(change)
-    for own in module._parameters.values():
-        if own is not None and (new := change(own.detach())) is not own and type(new) is not type(own.detach()):
-            torch.utils.swap_tensors(own, nn.Parameter(new, requires_grad=own.requires_grad))
+    for name, own in module._parameters.items():
+        if own is not None and type(new := change(own.detach())) is not type(own.detach()):
+            made = nn.Parameter(new, requires_grad=own.requires_grad)
+            try:
+                torch.utils.swap_tensors(own, made)
+            except RuntimeError:  # Somebody watches it, as torch does who has captured it in a graph.
+                module._parameters[name] = made
     for name, buffer in module._buffers.items():
         module._buffers[name] = None if buffer is None else change(buffer)
     return module
@@ -132,13 +136,12 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
 @contextmanager
 def elsewhere() -> Iterator[torch.device]:
     """The device, as long as this lasts."""
-    if torch._C._get_privateuse1_backend_name() != _NAME:
-        backend_registration._setup_privateuseone_for_python_backend(_NAME, backend_module=_Module())
-        _LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
-        _LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")
     with pytest.MonkeyPatch.context() as patched, _Mode():
         patched.setattr(nn.Module, "_apply", _moved)
-        yield torch.device(_NAME, 0)
+        yield torch.device(NAME, 0)
 
 
+backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
 _LIBRARY = torch.library.Library("aten", "IMPL")
+_LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
+_LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")

@@ -1,44 +1,41 @@
-"""What a method does on another device than the CPU, which torch's hidden copies between them would not forgive.
+"""What methods and jobs do on another device than the CPU, where tensors that lie apart do not meet.
 
 The device is one that tests have of their own; tests/gpu has a real one.
 """
 
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
 import pytest
-import torch
 
-from compressor.method import method
-from compressor.models.architectures import build
-from contract.methods import METHODS, Params
-from contract.methods.prune import PruneChannels
-from tests.unit.compressor.elsewhere import elsewhere
-from tests.unit.compressor.small_jobs import NETWORK
-from tests.unit.compressor.small_steps import candidate_of, context_of, params_of
-
-STEPS: list[Params] = [
-    *map(params_of, METHODS),
-    PruneChannels(ratio=0.3, importance="obs", samples=16),
-]
+from contract.methods import METHODS
 
 
-@pytest.mark.parametrize("params", STEPS, ids=lambda params: f"{params.method}")
-def test_a_step_is_done_where_the_context_says(params: Params) -> None:
+@pytest.fixture(scope="module")
+def outcomes() -> Mapping[str, Mapping[str, str]]:
+    """What came of each, done one behind the other in a process that has such a device."""
+    command = [sys.executable, "-m", "tests.unit.compressor.steps_elsewhere"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found: Mapping[str, Mapping[str, str]] = json.loads(ran.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", [*METHODS, "prune_channels by obs"])
+def test_a_step_is_done_where_the_context_says(outcomes: Mapping[str, Mapping[str, str]], name: str) -> None:
     # Given a small network on the CPU, and a context of another device
-    original = candidate_of(build(NETWORK, seed=0).eval())
-    with elsewhere() as device:
-        # When a method does its step there
-        made = method(params.method)(original, params, context_of(original, device=device))
-        # Then all of the network lies there
-        assert {tensor.device for tensor in made.module.state_dict().values()} == {device}
+    # When a method does its step there / Then all of the network lies there
+    assert outcomes[name]["device"] == "elsewhere:0", outcomes[name].get("failure")
 
 
-def test_tensors_of_two_devices_do_not_meet() -> None:
-    with elsewhere() as device:
-        # Given a tensor there
-        x = torch.ones(3, device=device)
-        # When it is mixed with one of the CPU / Then that is refused, but for single numbers and copies
-        with pytest.raises(RuntimeError, match="two devices"):
-            x + torch.ones(3)
-        with pytest.raises(RuntimeError, match="two devices"):
-            torch.ones(3)[x.long()]
-        assert ((x * torch.tensor(2.0)).cpu() + torch.ones(3)).tolist() == [3, 3, 3]
-        assert x[torch.tensor([0, 1])].device == device
+def test_a_job_on_the_device_delivers_files_for_the_cpu(outcomes: Mapping[str, Mapping[str, str]]) -> None:
+    # Given a job of several steps / When it is done on another device
+    # Then its files have been proven and timed in processes that have none, and the report says where it was done
+    assert outcomes["job"]["device"] == "elsewhere", outcomes["job"].get("failure")
+
+
+def test_tensors_of_two_devices_do_not_meet(outcomes: Mapping[str, Mapping[str, str]]) -> None:
+    # Given a tensor there / When it meets one of the CPU / Then that is refused, but for numbers, indices and copies
+    assert outcomes["tensors"]["device"] == "elsewhere:0", outcomes["tensors"].get("failure")
