@@ -91,11 +91,12 @@ def _refuse(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], *,
     if func in _INDEXED and isinstance(args[0], _Elsewhere):
         args = [args[0], *args[2:3]]
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    strangers = [one for one in tensors if isinstance(one, _Elsewhere) != isinstance(tensors[0], _Elsewhere)]
-    numbers = torch.Tag.pointwise in func.tags or func in _INDEXED
-    if any(one.dim() or not numbers or isinstance(one, _Elsewhere) for one in strangers) and not (
-        numbers and tensors[0].dim() == 0 and not func._schema.is_mutable
-    ):
+    near = [one for one in tensors if not isinstance(one, _Elsewhere)]
+    if not near or len(near) == len(tensors):
+        return
+    # Of the CPU, single numbers may be there, so that they are only read, one by one or as what is put in.
+    reads = torch.Tag.pointwise in func.tags or func in _INDEXED
+    if not reads or any(one.dim() for one in near) or (func._schema.is_mutable and tensors[0] is near[0]):
         raise RuntimeError(f"{func}: tensors are on two devices, {NAME} and cpu")
 
 

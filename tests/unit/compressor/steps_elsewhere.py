@@ -19,19 +19,17 @@ from compressor.compress import compress
 from compressor.method import method
 from compressor.models.architectures import build
 from contract.methods import METHODS, Params
-from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneChannels, PruneWeights
-from contract.methods.train import FineTune
+from contract.methods.quantize import QuantizeDynamic
 from tests.unit.compressor.elsewhere import NAME, elsewhere
 from tests.unit.compressor.small_jobs import NETWORK, NotingDesk, order, spec, write_weights
 from tests.unit.compressor.small_steps import candidate_of, context_of, params_of
 
-LEARNING: Mapping[str, int] = {"epochs": 1, "batch_size": 24}
 STEPS: Mapping[str, Params] = {
     **{name: params_of(name) for name in METHODS},
-    "prune_channels by obs": PruneChannels(ratio=0.3, importance="obs", samples=16),
+    "prune_channels by obs": PruneChannels(ratio=0.3, importance="obs", samples=16, reconstruct=False),
 }
-JOB = (PruneWeights(amount=0.5), QuantizeWeights(bits=4), FineTune(**LEARNING))
+JOB = (PruneWeights(amount=0.5), QuantizeDynamic())
 
 
 def _step(params: Params) -> str:
@@ -44,7 +42,7 @@ def _step(params: Params) -> str:
 def _job() -> str:
     with TemporaryDirectory() as name:
         weights = write_weights(build(NETWORK, seed=0), Path(name, "weights.safetensors"))
-        job = order(Path(name, "job"), weights, spec(*JOB, outputs=["torch_export"]))
+        job = order(Path(name, "job"), weights, spec(*JOB, roles=(), outputs=["torch_export"]))
         with elsewhere():
             outcome = compress(replace(job, device=NAME), NotingDesk(Path(name)))
     assert outcome.result.report.compressed.latency is not None
