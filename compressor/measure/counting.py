@@ -32,8 +32,8 @@ def _cpu_attention_flop(query: torch.Size, key: torch.Size, value: torch.Size, *
 
 
 @contextmanager
-def _attention_in_the_open() -> Iterator[None]:
-    # The fused fast path of attention is one opaque operator, in which nothing can be counted.
+def attention_in_the_open() -> Iterator[None]:
+    """Without attention's fused fast path: one opaque operator, in which nothing can be counted or be sparse."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -74,7 +74,7 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> Macs:
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flop}
     counter = FlopCounterMode(display=False, custom_mapping=extra)
     # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
-    with evaluating(module), without_gradients(module), _attention_in_the_open(), counter:
+    with evaluating(module), without_gradients(module), attention_in_the_open(), counter:
         module(torch.zeros(1, *input_shape, device=where))
     counts = counter.get_flop_counts()
     root = type(module).__name__
