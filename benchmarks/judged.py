@@ -153,10 +153,8 @@ class Page:
     def _made(self, name: str, row: Row) -> Found:
         """Make the network of one row and compare it; its answers are kept for the rows that refer to it."""
         start = original(row.model)
-        before, macs = (
-            answers(start.module, validation(), device=device()),
-            count_macs(start.module, start.input_shape).total,
-        )
+        before = answers(start.module, validation(), device=device())
+        macs = count_macs(start.module, start.input_shape).total
         size = _size(start)
         began = time.monotonic()
         given = row.make(start)

@@ -97,11 +97,12 @@ def _some_in_turn(takers: Sequence[Taker], alone: Tensor) -> tuple[Tensor, list[
     spent: list[float] = []
     while len(left) and len(order) < _AT_ONCE:
         costs = _costs(takers, alone[left])
-        least = int(costs.argmin())
+        gone = costs.argmin(0, keepdim=True)
+        least = int(gone)
         order.append(int(left[least]))
         spent.append(float(costs[least]))
         if len(left) > 1:
-            takers = [taker.without(costs.argmin(0, keepdim=True)) for taker in takers]
+            takers = [taker.without(gone) for taker in takers]
         left = torch.cat([left[:least], left[least + 1 :]])
     return torch.tensor(order, device=alone.device), spent
 
@@ -162,8 +163,7 @@ class Surgeon:
         ]
         if not takers and not others:
             return None
-        where = (*others, *(taker.weight for taker in takers))[0].device
-        alone = cost_of_parts(others, count) if others else torch.zeros(count, device=where)
+        alone = cost_of_parts(others, count) if others else takers[0].weight.new_zeros(count)
         return in_turn(takers, alone.double()).float()
 
     @cached_property

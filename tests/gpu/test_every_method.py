@@ -70,9 +70,10 @@ def test_what_is_made_on_the_device_is_what_is_written(cuda: torch.device, param
     original = candidate_of(build(NETWORK, seed=0).eval())
     # When the method does its step on the device
     made = method(params.method)(original, params, context_of(original, device=cuda))
-    assert {tensor.device.type for tensor in made.module.state_dict().values()} == {"cuda"}
+    where = {tensor.device.type for tensor in made.module.state_dict().values()}
     there = _answers(made, cuda)
-    # Then its files answer so on the CPU
+    # Then all of the network lies there, and its files answer so on the CPU
+    assert where == {"cuda"}
     files.write(made, tmp_path)
     assert torch.allclose(_answers(files.read(tmp_path), torch.device("cpu")), there, atol=2e-3, rtol=1e-3)
     assert there.isfinite().all()

@@ -143,6 +143,6 @@ def elsewhere() -> Iterator[torch.device]:
 
 
 backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-_LIBRARY = torch.library.Library("aten", "IMPL")
-_LIBRARY.impl("empty_strided", _empty_strided, "PrivateUse1")
-_LIBRARY.impl("_copy_from", _copy_from, "PrivateUse1")
+_KERNELS = torch.library.Library("aten", "IMPL")
+_KERNELS.impl("empty_strided", _empty_strided, "PrivateUse1")
+_KERNELS.impl("_copy_from", _copy_from, "PrivateUse1")
