@@ -13,7 +13,7 @@ from storage.claiming import take
 from storage.columns import now, seconds_from_now
 from storage.database import Database, clock
 from storage.identity import Kind, new_id
-from storage.progress import keep_progress, tell_progress
+from storage.progress import NO_PROGRESS, keep_progress, tell_progress
 from storage.schema import artifacts, job_steps, jobs
 from storage.terms import STANDARD_TERMS, Terms
 from storage.transitions import change, end, held, not_canceled, requeue, tell
@@ -109,7 +109,7 @@ class Claims:
                     reason=StateReason.JOB_CRASHED,
                     ring_again_seconds=self._terms.ring_again_seconds,
                     delay_seconds=self._terms.backoff_after(claim.attempt),
-                    progress=None,
+                    **NO_PROGRESS,
                 )
             return put or end(connection, held(claim), state=JobState.CANCELED)
 

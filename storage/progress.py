@@ -1,5 +1,9 @@
 """How far a job is: kept whenever it is said, told as an event at most once a second."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from sqlalchemy import Connection, or_, select, update
 
 from contract.job import EventKind, Progress
@@ -10,6 +14,9 @@ from storage.values import Claim
 
 #: Between two events of progress.
 PAUSE_SECONDS = 1
+
+#: Of a job that begins anew: what the last attempt kept and had not told is nobody's to tell any more.
+NO_PROGRESS: Mapping[str, Any] = MappingProxyType({"progress": None, "progress_told": True})
 
 
 def keep_progress(connection: Connection, claim: Claim, progress: Progress) -> bool:

@@ -9,6 +9,7 @@ from contract.failures import DeadlineExceeded, JobFailure, QueueDeadlineExceede
 from contract.job import JobState, StateReason
 from storage.columns import now
 from storage.database import Database
+from storage.progress import NO_PROGRESS
 from storage.schema import jobs
 from storage.terms import STANDARD_TERMS, Terms
 from storage.transitions import end, requeue, ring
@@ -91,7 +92,7 @@ class Upkeep:
             reason=StateReason.WORKER_LOST,
             ring_again_seconds=self._terms.ring_again_seconds,
             delay_seconds=self._terms.backoff_after(row.attempt),
-            progress=None,
+            **NO_PROGRESS,
         )
 
 

@@ -147,6 +147,28 @@ def test_progress_never_falls_and_is_told_once_a_second(house: House) -> None:
     assert house.told(claim)[2:] == ["job.progress", "job.progress"]
 
 
+@pytest.mark.parametrize("lose", ["crash", "reap"])
+def test_what_an_attempt_had_kept_back_is_not_told_by_the_next(house: House, lose: str) -> None:
+    # Given progress of which the last was not told, in an attempt that is lost
+    claim = house.running()
+    house.claims.report_progress(claim, progress(0.2))
+    house.claims.report_progress(claim, progress(0.3, "exporting"))
+    if lose == "crash":
+        assert house.claims.put_back(claim)
+    else:
+        house.pass_time(house.terms.lease_seconds + 1)
+        assert house.upkeep.reap() == 1
+    house.pass_time(10)
+
+    # When the heart of the next one beats before it has said anything
+    again = house.claim()
+    beat = house.claims.heartbeat(again)
+
+    # Then it goes on, and nothing is told
+    assert beat == Beat(cancel_requested=False, lost=False)
+    assert house.told(claim)[2:] == ["job.progress", "job.requeued", "job.started"]
+
+
 def test_a_heartbeat_tells_the_progress_that_was_held_back(house: House) -> None:
     # Given progress of which the last was not told
     claim = house.running()

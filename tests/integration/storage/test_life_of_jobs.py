@@ -96,6 +96,20 @@ class LifeOfJobs(RuleBasedStateMachine):
             assert told is not self.house.claims.heartbeat(claim).lost
             assert not told or self.newest[claim.job_id] == claim
 
+    @rule(claim=claims, fractions=st.lists(st.sampled_from([0.2, 0.7]), min_size=1, max_size=2))
+    def say(self, claim: Claim | None, fractions: list[float]) -> None:
+        """A worker says how far it is, perhaps twice at once, and its heart beats later or never."""
+        if claim is None:
+            return
+        for fraction in fractions:
+            kept = self.house.claims.report_progress(claim, progress(fraction))
+            assert not kept or self.newest[claim.job_id] == claim
+
+    @rule(claim=claims)
+    def beat(self, claim: Claim | None) -> None:
+        """The heart of a worker beats."""
+        assert claim is None or self.house.claims.heartbeat(claim).lost or self.newest[claim.job_id] == claim
+
     @rule(claim=claims, state=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED]))
     def finish(self, claim: Claim | None, state: JobState) -> None:
         """A worker, perhaps one that was given up long ago, brings its result."""
