@@ -16,7 +16,7 @@ from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.cutting import Cut, choice, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
-from compressor.sparsity.schedules import Growth, gradual, iterative
+from compressor.sparsity.schedules import CHOICES, OPERATIONS, Growth, gradual, iterative
 from compressor.sparsity.surgery import operate
 from compressor.training.normalization import following
 from compressor.training.recovery import recover
@@ -157,12 +157,20 @@ class _Work:
         self.context.record("importance", found)
 
     def _by_surgery(self) -> dict[str, Tensor]:
-        look = self._look(self.candidate.module)
-        found = operate(look, self.cut, self.candidate.masks, tell=self.context.progress)
-        self._tell({name: one.importance for name, one in found.items()})
-        self.context.record(
-            "output_error", {self.chosen.modules[name]: round(one.error, 6) for name, one in found.items()}
-        )
+        return self._operated(self.candidate.module, lambda amount: amount, self.candidate.masks, self.context.progress)
+
+    def _operated(
+        self,
+        module: nn.Module,
+        now: Callable[[float], float],
+        earlier: Mapping[str, Tensor],
+        tell: Callable[[float, str], None],
+    ) -> dict[str, Tensor]:
+        found = operate(self._look(module), self.cut, earlier, tell=tell, now=now)
+        if now(1.0) == 1.0:
+            self._tell({name: one.importance for name, one in found.items()})
+            errors: dict[str, Json] = {self.chosen.modules[name]: round(one.error, 6) for name, one in found.items()}
+            self.context.record("output_error", errors)
         return {name: one.kept for name, one in found.items()}
 
     def _during_training(self) -> dict[str, Tensor]:
@@ -171,7 +179,8 @@ class _Work:
         per_epoch = len(split_of(recipe, self.context).learn.batch_sizes(recipe.batch_size))
         updates = recipe.epochs * per_epoch
         if self.params.schedule == "gradual":
-            growth, cycles = gradual(self._choose, updates=updates), 1
+            choices = OPERATIONS if self.params.importance == "obs" else CHOICES
+            growth, cycles = gradual(self._choose, updates=updates, choices=choices), 1
         else:
             growth, cycles = self._in_rounds(updates, rounds), rounds
         run = recover(
@@ -186,7 +195,17 @@ class _Work:
 
     def _choose(self, run: Run, now: Callable[[float], float]) -> Mapping[str, Tensor]:
         # What is cut stays cut: a mask only grows.
+        if self.params.importance == "obs":
+            return self._operate_on(run, now)
         return self._kept(IMPORTANCES[self.params.importance](self._look(run.module)), now, run.masks)
+
+    def _operate_on(self, run: Run, now: Callable[[float], float]) -> Mapping[str, Tensor]:
+        # How far the training is, it goes on telling itself.
+        kept = self._operated(run.module, now, run.masks, lambda *_: None)
+        if run.average is not None:
+            # What weights were before others made up for them is no part of what they are now.
+            run.average.restart()
+        return kept
 
 
 def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Optimal brain surgery on a network: layer after layer as they run, each on what reaches it by then."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,19 @@ class Operated:
 
 
 def operate(
-    look: Look, cut: Cut, earlier: Mapping[str, Tensor], *, tell: Callable[[float, str], None]
+    look: Look,
+    cut: Cut,
+    earlier: Mapping[str, Tensor],
+    *,
+    tell: Callable[[float, str], None],
+    now: Callable[[float], float] = lambda amount: amount,
 ) -> dict[str, Operated]:
     """Cut every layer and let the rest of its weights make up for it, in place; by parameter name.
 
-    Layers that the network does not run are left as they are and out of the result.
+    `now` says how much of an amount is cut by now, where a schedule goes towards it. Layers that the network does not
+    run are left as they are and out of the result.
     """
-    one_by_one = _one_by_one(look, cut, earlier)
+    one_by_one = _one_by_one(look, cut, earlier, now)
     found: dict[str, Operated] = {}
     for number, (name, weight) in enumerate(look.weights.items()):
         layer = look.layers[name]
@@ -44,16 +50,16 @@ def operate(
     return found
 
 
-def _one_by_one(look: Look, cut: Cut, earlier: Mapping[str, Tensor]) -> Cut:
-    """The cut with an amount for each layer.
+def _one_by_one(look: Look, cut: Cut, earlier: Mapping[str, Tensor], now: Callable[[float], float]) -> Cut:
+    """The cut of now, with an amount for each layer.
 
     What the loss of one output is worth against that of another is not known here, so where all weights are ranked
     together it is by magnitude that each layer gets its amount.
     """
     if cut.params.scope == "layer":
-        return cut
+        return replace(cut, amounts={name: now(amount) for name, amount in cut.amounts.items()})
     scores = {name: ranked(score, earlier.get(name)) for name, score in magnitude(look).items()}
-    amounts = {name: 1 - float(mask.double().mean()) for name, mask in cut.kept(scores).items()}
+    amounts = {name: 1 - float(mask.double().mean()) for name, mask in cut.kept(scores, now=now).items()}
     return Cut(cut.params.model_copy(update={"scope": "layer", "count": None}), cut.modules, amounts)
 
 

@@ -86,7 +86,8 @@ class PruneWeights(Params):
     schedule: Literal["one_shot", "iterative", "gradual"] = Field(
         default="one_shot",
         description="All at once; in rounds that zero the same part of what is left, with training in between; or "
-        "during training, along the cubic curve of Zhu and Gupta 2017.",
+        "during training, along the cubic curve of Zhu and Gupta 2017. With obs the weights that are left make up for "
+        "each part that goes: at the start of each round, or six times along the curve.",
     )
     rounds: int = Field(default=3, ge=2, le=100, description="Of the iterative schedule.")
     rewind: bool = Field(
@@ -164,12 +165,10 @@ class PruneWeights(Params):
             if self.training is not None or self.rewind:
                 raise ValueError("one_shot does not train; put a fine_tune step behind it, or choose another schedule")
             return self
-        if self.importance == "obs" or self.threshold is not None or self.count is not None or self.n_of_m is not None:
-            raise ValueError(
-                "iterative and gradual raise an amount step by step, which obs, count, threshold and N:M lack"
-            )
-        if self.rewind and self.schedule != "iterative":
-            raise ValueError("rewind belongs to the iterative schedule")
+        if self.threshold is not None or self.count is not None or self.n_of_m is not None:
+            raise ValueError("iterative and gradual raise an amount step by step, which count, threshold and N:M lack")
+        if self.rewind and (self.schedule != "iterative" or self.importance == "obs"):
+            raise ValueError("rewind belongs to the iterative schedule, and would undo what obs makes up for")
         return self
 
 

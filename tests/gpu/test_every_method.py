@@ -28,6 +28,7 @@ OTHERS: list[Params] = [
     *(PruneWeights(importance=one) for one in ("random", "gradient", "lamp", "wanda", "obs")),
     *(PruneWeights(schedule=one, training=ONCE) for one in ("iterative", "gradual")),
     PruneWeights(importance="obs", pattern="2:4"),
+    PruneWeights(importance="obs", schedule="gradual", training=ONCE),
     *(
         PruneChannels(macs_ratio=0.6, importance=one)
         for one in ("l2", "bn_scale", "taylor", "fpgm", "lamp", "hessian", "fisher", "obs", "activation", "random")

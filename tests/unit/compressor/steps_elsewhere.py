@@ -27,6 +27,7 @@ from tests.unit.compressor.small_steps import candidate_of, context_of, params_o
 
 STEPS: Mapping[str, Params] = {
     **{name: params_of(name) for name in METHODS},
+    "prune_weights by obs": PruneWeights(importance="obs", schedule="gradual", training={"epochs": 1, "average": 0.9}),
     "prune_channels by obs": PruneChannels(ratio=0.3, importance="obs", samples=16, reconstruct=False),
 }
 JOB = (PruneWeights(amount=0.5), QuantizeDynamic())

@@ -31,9 +31,10 @@ TRAIN, CALIBRATION = Role.TRAIN, Role.CALIBRATION
         ({"compare": "row", "importance": "wanda", "pattern": "4x1"}, "single weights of each output"),
         ({"compare": "row", "importance": "wanda", "pattern": "filters"}, "single weights of each output"),
         ({"training": {}}, "one_shot does not train"),
-        ({"schedule": "gradual", "importance": "obs"}, "raise an amount step by step"),
+        ({"schedule": "gradual", "count": 9}, "raise an amount step by step"),
         ({"schedule": "gradual", "pattern": "2:4"}, "raise an amount step by step"),
         ({"schedule": "gradual", "rewind": True}, "rewind belongs"),
+        ({"schedule": "iterative", "importance": "obs", "rewind": True}, "undo what obs makes up for"),
     ],
 )
 def test_a_pruning_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:

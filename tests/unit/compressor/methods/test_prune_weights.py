@@ -318,7 +318,7 @@ def test_surgery_leaves_layers_alone_that_see_too_much() -> None:
 RECOVERY = Recovery(epochs=4, batch_size=16, learning_rate=3e-3)
 
 
-@pytest.mark.parametrize("importance", ["l1", "gradient", "lamp"])
+@pytest.mark.parametrize("importance", ["l1", "gradient", "lamp", "obs"])
 @pytest.mark.parametrize("schedule", ["gradual", "iterative"])
 def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
     learnt: nn.Module, schedule: str, importance: str
@@ -377,6 +377,18 @@ def test_a_rewound_network_has_its_first_weights_where_it_has_any(learnt: nn.Mod
         assert torch.allclose(after.module.get_parameter(name)[mask], learnt.get_parameter(name)[mask], atol=1e-6)
 
 
+def test_an_average_begins_anew_where_weights_have_made_up_for_others(learnt: nn.Module) -> None:
+    # Given surgery during a training that moves nothing
+    still: dict[str, object] = {"epochs": 1, "learning_rate": 1e-12, "optimizer": "sgd", "batch_size": 16}
+    params: dict[str, object] = {"amount": 0.8, "schedule": "gradual", "importance": "obs"}
+    # When the weights are averaged, and when they are not
+    averaged = cut(learnt, **params, training={**still, "average": 0.999})
+    last = cut(learnt, **params, training=still)
+    # Then it is the same: what weights were before an operation is no part of the average
+    for name in last.masks:
+        assert torch.allclose(averaged.module.get_parameter(name), last.module.get_parameter(name), atol=1e-6)
+
+
 @dataclass
 class Interrupting:
     """Checkpoints that stop behind the second epoch, or go on from there."""
@@ -396,7 +408,13 @@ class Interrupting:
 
 @pytest.mark.parametrize("judging", [{}, {"held_out": 0.25, "keep": "best", "patience": 1}], ids=["last", "best"])
 @pytest.mark.parametrize(
-    "schedule", [{"schedule": "gradual"}, {"schedule": "iterative"}, {"schedule": "iterative", "rewind": True}]
+    "schedule",
+    [
+        {"schedule": "gradual"},
+        {"schedule": "gradual", "importance": "obs"},
+        {"schedule": "iterative"},
+        {"schedule": "iterative", "rewind": True},
+    ],
 )
 def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(
     learnt: nn.Module, schedule: dict[str, object], judging: dict[str, object]
