@@ -21,11 +21,22 @@ def pytest_configure() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+#: Folders whose tests start servers, workers and jobs.
+_CROWDS = frozenset({"acceptance", "faults"})
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file stay together, for they share what is dear to make."""
+    """Where tests run side by side, those of a file stay together, for they share what is dear to make.
+
+    Those that start many processes are one after the other too, from the start on: two of them at a time would stand
+    in each other's way, and the last of them would be waited for.
+    """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+        crowded = item.path.parent.name in _CROWDS
+        group = "crowds" if crowded else str(item.path.relative_to(item.config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.parent.name not in _CROWDS)
 
 
 @pytest.fixture(scope="session")

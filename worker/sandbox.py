@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.host import threads_of
+
 # From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,10 +37,9 @@ def environment(scratch: Path, *, threads: int, inherited: Mapping[str, str] = o
     """The whole environment of a job's process: nothing passes that is not named here."""
     kept = {name: inherited[name] for name in _INHERITED if name in inherited}
     folder = str(scratch / "tmp")
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
     folders = dict.fromkeys(("TMPDIR", "HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME"), folder)
-    return kept | counts | offline | folders | {"PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
+    return kept | threads_of(threads) | offline | folders | {"PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
 
 
 def close(bounds: Bounds, *, parent: int) -> None:

@@ -16,21 +16,18 @@ from torch import Tensor
 
 from compressor.witness import Answer, Answered, Loaded, Memory, Message, PeakMemory, Time, Timed, decode, encode
 from contract.failures import ArtifactMismatch
+from contract.host import threads_of
 
 M = TypeVar("M", bound=Message)
 
 #: What of our environment a witness needs to find the interpreter's libraries.
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-#: Torch's threads wait awake for the next operator, but some microseconds only, as those of ONNX Runtime do there:
-#: small networks take twice the time if threads sleep at once, and many times as much beside others if they never do.
-_SHORT_SPIN = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
 _INPUTS, _OUTPUTS, _TIMED = "inputs.npy", "outputs.npy", "timed.npy"
 
 
 def _environment(threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    pinned = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return kept | pinned | _SHORT_SPIN | {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    return kept | threads_of(threads) | {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 
 
 class CleanProcess:

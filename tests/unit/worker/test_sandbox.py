@@ -15,7 +15,7 @@ def test_only_what_is_named_passes_into_the_environment(tmp_path: Path) -> None:
     theirs = sandbox.environment(tmp_path, threads=3, inherited=ours)
     # Then
     assert theirs["PATH"] == "/bin"
-    assert theirs["OMP_NUM_THREADS"] == "3"
+    assert (theirs["OMP_NUM_THREADS"], theirs["OMP_WAIT_POLICY"]) == ("3", "PASSIVE")
     assert theirs["TMPDIR"] == theirs["HOME"] == str(tmp_path / "tmp")
     assert not any("secret" in value for value in theirs.values())
 
