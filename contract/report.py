@@ -216,6 +216,7 @@ NoticeCode = Literal[
     "other_preprocessing",
     "low_bit_is_storage_only",
     "values_became_zero",
+    "ruined_by_training",
 ]
 
 

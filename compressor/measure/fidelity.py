@@ -1,6 +1,6 @@
 """How close two networks' answers are."""
 
-from math import log10
+from math import inf, log10
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,13 @@ def max_difference(reference: Tensor, other: Tensor) -> float:
 
 
 def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
-    """Signal to quantization-noise ratio in decibels: 10 log10(sum x^2 / sum (x - y)^2); none where nothing differs."""
+    """Signal to quantization-noise ratio in decibels: 10 log10(sum x^2 / sum (x - y)^2).
+
+    None where nothing differs, or where it cannot be told because numbers are too large.
+    """
     # In single precision, which is exact to a hundredth of a decibel: activations are tens of millions of numbers.
     noise, signal = (float(torch.linalg.vector_norm(part)) for part in (reference - other, reference))
-    return 20 * log10(signal / noise) if noise > 0 and signal > 0 else None
+    return 20 * log10(signal / noise) if 0 < noise < inf and 0 < signal < inf else None
 
 
 def fidelity(reference: Tensor, other: Tensor) -> Fidelity:

@@ -36,6 +36,8 @@ __all__ = ["apply", "preflight"]
 
 #: Part of the progress that is calibration.
 _MEASURING = 0.1
+#: A training that loses more answers than this part of all has not learned anything else instead.
+_RUIN = 0.2
 
 
 def apply(candidate: Candidate, params: QuantizeAware, context: Context) -> Candidate:
@@ -153,5 +155,12 @@ class _Step(IntegerStep[QuantizeAware]):
         trained = fidelity(exact, after.logits.coded.cpu(), after.sqnr_db, classes=classes)
         self.context.record("before_training", untrained.model_dump(mode="json"))
         self.context.record("quantization", trained.model_dump(mode="json"))
+        if trained.top1_agreement < untrained.top1_agreement - _RUIN:
+            self.context.notice(
+                "ruined_by_training",
+                f"The training took the share of answers that are the network's as it was before the step from "
+                f"{untrained.top1_agreement:.1%} to {trained.top1_agreement:.1%}. A smaller learning_rate or a "
+                "freeze_after of 0.67 keeps more; quantize_static does not train.",
+            )
         report_target(self.target, self.context)
         self.tell_of_bits(after.plan)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.measure.accuracy import Z, accuracy, answers, calibration_error, loss, paired_drop, wilson
-from compressor.measure.fidelity import fidelity
+from compressor.measure.fidelity import fidelity, sqnr_db
 from tests.unit.compressor.small_jobs import images
 
 
@@ -94,3 +94,5 @@ def test_fidelity_tells_how_far_answers_are_apart() -> None:
 
 def test_equal_answers_have_no_noise() -> None:
     assert fidelity(one_hot([0, 1]), one_hot([0, 1])).sqnr_db is None
+    # And of numbers that overflow there is none to tell either
+    assert sqnr_db(one_hot([0, 1]) * 1e38 * 1e38, one_hot([1, 0])) is None

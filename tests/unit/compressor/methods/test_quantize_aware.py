@@ -152,6 +152,15 @@ def test_it_gives_back_what_coarse_codes_took() -> None:
     assert all(isinstance(w, LevelCodes) and len(w.levels) == 3 for w in made.plan.weights.values())
 
 
+@pytest.mark.parametrize(("rate", "ruined"), [(1e-3, False), (0.3, True)])
+def test_a_training_that_ruins_the_network_is_told(rate: float, ruined: bool) -> None:
+    # Given a trained network / When it is trained for integers at a rate that is right, and at one that is none
+    (candidate, context), told = trained(), Told()
+    apply(candidate, QuantizeAware(epochs=1, batch_size=24, optimizer="sgd", learning_rate=rate), told.context(context))
+    # Then a notice tells what was lost and what to do, where it was
+    assert ("learning_rate" in told.notices.get("ruined_by_training", "")) is ruined
+
+
 def test_integers_learn_and_stay_near_to_the_original() -> None:
     # Given a trained network / When it is trained for integers
     (candidate, context), told = trained(), Told()
