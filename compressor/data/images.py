@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from compressor.data.changing import CHANCES, Augment, changed
 from contract.model import Preprocessing
-
-Augment = Literal["none", "crop", "crop_flip"]
 
 _CPU = torch.device("cpu")
 
@@ -119,11 +116,11 @@ class Images:
     def _ordered(
         self, order: Tensor, batch_size: int, *, seed: int, view: int, augment: Augment, device: torch.device
     ) -> Iterator[Batch]:
-        draws = None if augment == "none" else self._draws(seed, view)
+        draws = None if augment == "none" else self._draws(seed, view, CHANCES[augment])
         for index in torch.split(order, self.batch_sizes(batch_size)):
             pixels = self.pixels[index].to(device)
             if draws is not None:
-                pixels = _changed(pixels, draws[index].to(device), flip=augment == "crop_flip")
+                pixels = changed(pixels, draws[index].to(device), augment)
             yield Batch(self.normalized(pixels), self.labels[index].to(device), index, view=view)
 
     def normalized(self, pixels: Tensor) -> Tensor:
@@ -134,27 +131,11 @@ class Images:
         mean, std = numbers.to(pixels.device)
         return pixels.to(torch.float32).sub_(mean).div_(std)
 
-    def _draws(self, seed: int, view: int) -> Tensor:
-        """(N, 3) numbers in [0, 1) for each image: the shift down, the shift right, the mirror."""
-        return torch.rand(len(self), 3, generator=_generator(seed + 1, view))
+    def _draws(self, seed: int, view: int, count: int) -> Tensor:
+        """(N, count) numbers in [0, 1): so many for each image."""
+        return torch.rand(len(self), count, generator=_generator(seed + 1, view))
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
     # Knuth's multiplicative hashing parts the streams of neighbouring seeds and epochs.
     return torch.Generator().manual_seed((seed * 2_654_435_761 + epoch * 40_503 + 1) % 2**63)
-
-
-def _changed(pixels: Tensor, draws: Tensor, *, flip: bool) -> Tensor:
-    """Each image shifted by up to an eighth of its side, zeros moving in, and every other one mirrored."""
-    n, channels, height, width = pixels.shape
-    down, right = max(1, height // 8), max(1, width // 8)
-    padded = torch.nn.functional.pad(pixels, (right, right, down, down))
-    count = partial(torch.arange, device=pixels.device)
-    rows = (draws[:, 0] * (2 * down + 1)).long().view(n, 1) + count(height)
-    columns = (draws[:, 1] * (2 * right + 1)).long().view(n, 1) + count(width)
-    if flip:
-        columns = torch.where(draws[:, 2:3] < 0.5, columns, columns.flip(1))
-    return padded[
-        count(n).view(n, 1, 1, 1), count(channels).view(1, channels, 1, 1),
-        rows.view(n, 1, height, 1), columns.view(n, 1, 1, width),
-    ]  # fmt: skip

@@ -50,9 +50,10 @@ class Recipe(Value):
         default=0.0, ge=0, le=1, description="Decoupled for adamw, an L2 penalty for adam and sgd."
     )
     batch_size: int = Field(default=64, ge=2, le=65_536, description="Images in a batch.")
-    augment: Literal["none", "crop", "crop_flip"] = Field(
+    augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = Field(
         default="none",
-        description="Random changes of the training images: a shift by up to 1/8 of the side, and a mirror image.",
+        description="Random changes of the training images: a shift by up to 1/8 of the side; and a mirror image; or "
+        "that of a rectangle of 35 to 100 % of the area at the image's size, as is usual on ImageNet.",
     )
     mix: Literal["none", "mixup", "cutmix"] = Field(
         default="none",
