@@ -12,7 +12,7 @@ from compressor.training.state import AfterUpdate, Run
 
 #: The part of the training behind which a gradual pruning is done, so that the rest can make up for it.
 _PRUNED_BY = 2 / 3
-#: Masks of a gradual pruning are chosen anew so often; and so often where a choice is an operation on all layers.
+#: Masks of a gradual pruning are chosen anew so often at most, or so often where that is an operation on all layers.
 CHOICES, OPERATIONS = 60, 6
 
 #: From the part of an amount that is cut by now to the masks of the run's weights as they are.
@@ -31,7 +31,7 @@ class Growth:
 def gradual(choose: ChooseNow, *, updates: int, choices: int = CHOICES) -> Growth:
     """Masks along the cubic curve (Zhu and Gupta 2017, arXiv:1710.01878), over a training of so many updates."""
     end = max(1, round(_PRUNED_BY * updates))
-    every = max(1, end // choices)
+    every = -(-end // choices)
 
     def after(run: Run, update: int) -> None:
         done = (update + 1) / end

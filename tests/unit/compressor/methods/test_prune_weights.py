@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -318,8 +319,10 @@ def test_surgery_leaves_layers_alone_that_see_too_much() -> None:
 RECOVERY = Recovery(epochs=4, batch_size=16, learning_rate=3e-3)
 
 
-@pytest.mark.parametrize("importance", ["l1", "gradient", "lamp", "obs"])
-@pytest.mark.parametrize("schedule", ["gradual", "iterative"])
+@pytest.mark.parametrize(
+    ("schedule", "importance"),
+    [*product(["gradual", "iterative"], ["l1", "gradient", "lamp"]), ("iterative", "obs")],
+)
 def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
     learnt: nn.Module, schedule: str, importance: str
 ) -> None:
@@ -380,7 +383,7 @@ def test_a_rewound_network_has_its_first_weights_where_it_has_any(learnt: nn.Mod
 def test_an_average_begins_anew_where_weights_have_made_up_for_others(learnt: nn.Module) -> None:
     # Given surgery during a training that moves nothing
     still: dict[str, object] = {"epochs": 1, "learning_rate": 1e-12, "optimizer": "sgd", "batch_size": 16}
-    params: dict[str, object] = {"amount": 0.8, "schedule": "gradual", "importance": "obs"}
+    params: dict[str, object] = {"amount": 0.8, "schedule": "iterative", "rounds": 2, "importance": "obs"}
     # When the weights are averaged, and when they are not
     averaged = cut(learnt, **params, training={**still, "average": 0.999})
     last = cut(learnt, **params, training=still)
@@ -411,10 +414,11 @@ class Interrupting:
     "schedule",
     [
         {"schedule": "gradual"},
-        {"schedule": "gradual", "importance": "obs"},
+        {"schedule": "gradual", "importance": "obs", "include": ["layer1.*"]},
         {"schedule": "iterative"},
         {"schedule": "iterative", "rewind": True},
     ],
+    ids=["gradual", "surgery", "iterative", "rewound"],
 )
 def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(
     learnt: nn.Module, schedule: dict[str, object], judging: dict[str, object]
