@@ -17,6 +17,7 @@ from contract.methods.distill import Distill
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.quantize import QuantizeStatic
+from contract.methods.train import FineTune
 from tests.unit.compressor.small_jobs import NETWORK, images
 from tests.unit.compressor.small_steps import candidate_of, context_of, params_of
 
@@ -48,6 +49,7 @@ OTHERS: list[Params] = [
         for one in ("fitnet", "attention", "similarity", "rkd", "crd")
     ),
     Distill(held_out=0.25, average=0.9, mix="mixup", **ONCE),
+    *(FineTune(augment=one, **ONCE) for one in ("crop_flip", "resized_crop_flip")),
 ]
 
 

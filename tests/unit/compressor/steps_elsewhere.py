@@ -21,13 +21,17 @@ from compressor.models.architectures import build
 from contract.methods import METHODS, Params
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.quantize import QuantizeDynamic
+from contract.methods.train import FineTune
 from tests.unit.compressor.elsewhere import NAME, elsewhere
 from tests.unit.compressor.small_jobs import NETWORK, NotingDesk, order, spec, write_weights
 from tests.unit.compressor.small_steps import candidate_of, context_of, params_of
 
 STEPS: Mapping[str, Params] = {
     **{name: params_of(name) for name in METHODS},
-    "prune_weights by obs": PruneWeights(importance="obs", schedule="gradual", training={"epochs": 1, "average": 0.9}),
+    "prune_weights by obs": PruneWeights(
+        importance="obs", schedule="gradual", training={"epochs": 1, "average": 0.9, "augment": "resized_crop_flip"}
+    ),
+    "fine_tune on shifted images": FineTune(epochs=1, augment="crop_flip"),
     "prune_channels by obs": PruneChannels(ratio=0.3, importance="obs", samples=16, reconstruct=False),
 }
 JOB = (PruneWeights(amount=0.5), QuantizeDynamic())
