@@ -68,11 +68,9 @@ def recovered(
     return made_and_recovered
 
 
-def taught(
-    make: Callable[[Candidate], Candidate], learning_rate: float = LEARNING_RATE
-) -> Callable[[Candidate], Candidate]:
+def taught(make: Callable[[Candidate], Candidate], **params: object) -> Callable[[Candidate], Candidate]:
     """The same with three epochs of learning from the original alone behind it."""
-    step = Distill.model_validate({**LESSONS, "epochs": 3, "alpha": 1.0, "learning_rate": learning_rate})
+    step = Distill.model_validate({**LESSONS, "epochs": 3, "alpha": 1.0, **params})
 
     def made_and_taught(made: Candidate) -> Candidate:
         where = context(made)
@@ -128,8 +126,8 @@ def same(made: Candidate) -> Candidate:
     return made
 
 
-#: The same learning from the original beside the labels.
-DISTILLED = RECOVERY | {"distill_from_original": True}
+#: The same learning from the original beside the labels, on rectangles of the images.
+DISTILLED = RECOVERY | {"distill_from_original": True, "augment": "resized_crop_flip"}
 GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "training": RECOVERY}
 #: Chosen by what the loss would rise by without them, for what they cost; looked at anew in each round, and fitted to
 #: many images in the last.

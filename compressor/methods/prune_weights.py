@@ -180,7 +180,8 @@ class _Work:
         updates = recipe.epochs * per_epoch
         if self.params.schedule == "gradual":
             choices = OPERATIONS if self.params.importance == "obs" else CHOICES
-            growth, cycles = gradual(self._choose, updates=updates, choices=choices), 1
+            by = self.params.pruned_by
+            growth, cycles = gradual(self._choose, updates=updates, pruned_by=by, choices=choices), 1
         else:
             growth, cycles = self._in_rounds(updates, rounds), rounds
         run = recover(

@@ -10,8 +10,6 @@ from torch import Tensor
 from compressor.sparsity.amounts import cubic, geometric
 from compressor.training.state import AfterUpdate, Run
 
-#: The part of the training behind which a gradual pruning is done, so that the rest can make up for it.
-_PRUNED_BY = 2 / 3
 #: Masks of a gradual pruning are chosen anew so often at most, or so often where that is an operation on all layers.
 CHOICES, OPERATIONS = 60, 6
 
@@ -28,9 +26,12 @@ class Growth:
     settled: int
 
 
-def gradual(choose: ChooseNow, *, updates: int, choices: int = CHOICES) -> Growth:
-    """Masks along the cubic curve (Zhu and Gupta 2017, arXiv:1710.01878), over a training of so many updates."""
-    end = max(1, round(_PRUNED_BY * updates))
+def gradual(choose: ChooseNow, *, updates: int, pruned_by: float, choices: int = CHOICES) -> Growth:
+    """Masks along the cubic curve (Zhu and Gupta 2017, arXiv:1710.01878), over a training of so many updates.
+
+    They have grown behind the part `pruned_by` of it, so that the rest can make up for what is gone.
+    """
+    end = max(1, round(pruned_by * updates))
     every = -(-end // choices)
 
     def after(run: Run, update: int) -> None:

@@ -90,6 +90,13 @@ class PruneWeights(Params):
         "each part that goes: at the start of each round, or six times along the curve.",
     )
     rounds: int = Field(default=3, ge=2, le=100, description="Of the iterative schedule.")
+    pruned_by: float = Field(
+        default=0.67,
+        gt=0,
+        le=1,
+        description="With gradual: the part of the training behind which the amount is reached. The rest makes up for "
+        "what is gone, and needs time where much is.",
+    )
     rewind: bool = Field(
         default=False,
         description="With iterative: after each round what is left gets the values that it had before the step "

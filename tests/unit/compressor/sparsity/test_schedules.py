@@ -1,6 +1,7 @@
 """When masks grow, and what they have grown to at the end."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -40,12 +41,26 @@ def test_rounds_end_at_the_amount_however_short_the_training(updates: int, round
     assert len(told.amounts) == choices
 
 
+by_a_third, by_the_end = partial(gradual, pruned_by=1 / 3), partial(gradual, pruned_by=1)
+
+
+@pytest.mark.parametrize(("schedule", "settled"), [(by_a_third, 299), (by_the_end, 899)])
+def test_the_amount_is_reached_behind_the_part_that_is_asked_for(schedule: Callable[..., Growth], settled: int) -> None:
+    # Given a training of 900 updates / When masks grow during a part of it
+    told = Told()
+    growth = schedule(told.choose, updates=900)
+    run_through(growth, 900)
+    # Then the last of some dozens of choices is behind that part
+    assert growth.settled == settled
+    assert len(told.amounts) == 60
+
+
 def in_four_rounds(choose: ChooseNow, *, updates: int) -> Growth:
     return iterative(choose, updates=updates, rounds=4, original=None)
 
 
 @pytest.mark.parametrize("updates", [1, 2, 50, 1000])
-@pytest.mark.parametrize("schedule", [gradual, in_four_rounds])
+@pytest.mark.parametrize("schedule", [by_a_third, by_the_end, in_four_rounds])
 def test_masks_grow_until_the_update_that_is_told(schedule: Callable[..., Growth], updates: int) -> None:
     # Given a schedule / When it is gone through to the update that is told, and to the end
     told, whole = Told(), Told()
