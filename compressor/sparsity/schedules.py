@@ -10,7 +10,7 @@ from torch import Tensor
 from compressor.sparsity.amounts import cubic, geometric
 from compressor.training.state import AfterUpdate, Run
 
-#: Masks of a gradual pruning are chosen anew so often at most, or so often where that is an operation on all layers.
+#: Masks of a gradual pruning are chosen anew about so often, or so often where that is an operation on all layers.
 CHOICES, OPERATIONS = 60, 6
 
 #: From the part of an amount that is cut by now to the masks of the run's weights as they are.
@@ -32,7 +32,7 @@ def gradual(choose: ChooseNow, *, updates: int, pruned_by: float, choices: int =
     They have grown behind the part `pruned_by` of it, so that the rest can make up for what is gone.
     """
     end = max(1, round(pruned_by * updates))
-    every = -(-end // choices)
+    every = max(1, end // choices)
 
     def after(run: Run, update: int) -> None:
         done = (update + 1) / end

@@ -87,7 +87,7 @@ class PruneWeights(Params):
         default="one_shot",
         description="All at once; in rounds that zero the same part of what is left, with training in between; or "
         "during training, along the cubic curve of Zhu and Gupta 2017. With obs the weights that are left make up for "
-        "each part that goes: at the start of each round, or six times along the curve.",
+        "each part that goes: at the start of each round, or about six times along the curve.",
     )
     rounds: int = Field(default=3, ge=2, le=100, description="Of the iterative schedule.")
     pruned_by: float = Field(
