@@ -18,10 +18,10 @@ install: ## Make .venv and install the pinned dependencies
 	@PYTHON=$(PYTHON) scripts/install.sh .venv
 
 test: install ## The whole test-suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2
 
 test-fast: install ## Unit and architecture tests only
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit tests/architecture
+	@$(BIN)/python -m pytest -n 2 tests/unit tests/architecture
 
 lint: install ## ruff, mypy --strict, import rules
 	@$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from storage.database import Database, migrate, open_database
 from tests.servers import PostgreSQL, Redis, postgresql_package
@@ -22,21 +23,29 @@ def pytest_configure() -> None:
 
 
 #: Folders whose tests start servers, workers and jobs.
-_CROWDS = frozenset({"acceptance", "faults"})
+_CROWDS = ("tests/acceptance/", "tests/faults/")
+
+
+class _ByFile(LoadScopeScheduling):
+    """Where tests run side by side, those of a file stay together, for they share what is dear to make.
+
+    Those that start many processes are one after the other too: two of them at a time would stand in each other's way.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "crowds" if nodeid.startswith(_CROWDS) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFile:
+    """How tests are given to those who run them."""
+    return _ByFile(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file stay together, for they share what is dear to make.
-
-    Those that start many processes are one after the other too, from the start on: two of them at a time would stand
-    in each other's way, and the last of them would be waited for.
-    """
-    for item in items:
-        crowded = item.path.parent.name in _CROWDS
-        group = "crowds" if crowded else str(item.path.relative_to(item.config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.parent.name not in _CROWDS)
+    """What takes longest comes first, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_CROWDS))
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,7 @@ class SkipWatch:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a skip."""
         if report.skipped and not hasattr(report, "wasxfail"):
-            # Where tests run side by side, their group stands behind the name.
-            self._skipped.add(report.nodeid.partition("@")[0])
+            self._skipped.add(report.nodeid)
 
     @property
     def _strangers(self) -> list[str]:
