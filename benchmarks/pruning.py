@@ -126,9 +126,9 @@ def same(made: Candidate) -> Candidate:
     return made
 
 
-#: The same learning from the original beside the labels, on rectangles of the images.
-DISTILLED = RECOVERY | {"distill_from_original": True, "augment": "resized_crop_flip"}
-GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "training": RECOVERY}
+#: The same learning from the original beside the labels.
+DISTILLED = RECOVERY | {"distill_from_original": True}
+GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "pruned_by": 2 / 3, "training": RECOVERY}
 #: Chosen by what the loss would rise by without them, for what they cost; looked at anew in each round, and fitted to
 #: many images in the last.
 GATED: dict[str, object] = {

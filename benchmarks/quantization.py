@@ -78,7 +78,13 @@ def deep_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Cand
     def make(made: Candidate) -> Candidate:
         where = context(made)
         zeros = PruneWeights.model_validate(
-            {"amount": amount, "scope": "global", "schedule": "gradual", "training": RECOVERY | {"epochs": epochs}}
+            {
+                "amount": amount,
+                "scope": "global",
+                "schedule": "gradual",
+                "pruned_by": 2 / 3,
+                "training": RECOVERY | {"epochs": epochs},
+            }
         )
         codes = QuantizeWeights.model_validate(
             {"bits": bits, "scheme": "codebook", "all_layers": True, "training": RECOVERY | {"epochs": 1}}
