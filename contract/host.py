@@ -1,4 +1,6 @@
-"""What a machine says of itself, for workers' cards and for reports; the standard library alone."""
+"""What a machine says of itself, for workers' cards and for reports, and how processes share it; the standard library
+alone.
+"""
 
 import os
 import platform

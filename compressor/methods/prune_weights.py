@@ -13,6 +13,7 @@ from compressor.data.images import Images
 from compressor.inputs import sees, sees_all
 from compressor.layers import check_each, matching_weights, weighted_modules
 from compressor.measure.semi_structured import semi_structured
+from compressor.sparsity.amounts import whole
 from compressor.sparsity.cutting import Cut, choice, ranked
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.importance import IMPORTANCES, Look
@@ -123,7 +124,7 @@ class _Work:
         if self.params.importance == "obs":
             return self._by_surgery()
         scores = IMPORTANCES[self.params.importance](self._look(self.candidate.module))
-        return self._kept(scores, lambda amount: amount, self.candidate.masks)
+        return self._kept(scores, whole, self.candidate.masks)
 
     def _look(self, module: nn.Module) -> Look:
         return Look(
@@ -157,7 +158,7 @@ class _Work:
         self.context.record("importance", found)
 
     def _by_surgery(self) -> dict[str, Tensor]:
-        return self._operated(self.candidate.module, lambda amount: amount, self.candidate.masks, self.context.progress)
+        return self._operated(self.candidate.module, whole, self.candidate.masks, self.context.progress)
 
     def _operated(
         self,

@@ -37,6 +37,11 @@ def own_amounts(
     return {parameter: default[parameter] if amount is None else amount for parameter, amount in own.items()}
 
 
+def whole(amount: float) -> float:
+    """All of an amount, where no schedule goes towards it."""
+    return amount
+
+
 def cubic(amount: float, done: float) -> float:
     """What of an amount is pruned when a part of the time is done (Zhu and Gupta 2017, equation 1, from 0)."""
     return amount * (1 - (1 - min(1.0, done)) ** 3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.measure.quartiles import quartiles
-from compressor.sparsity.amounts import erk, own_amounts
+from compressor.sparsity.amounts import erk, own_amounts, whole
 from compressor.sparsity.patterns import Pattern
 from contract.failures import UnfitModel
 from contract.methods.prune import PruneWeights
@@ -39,9 +39,7 @@ class Cut:
         """Which weights go together."""
         return Pattern.named(self.params.pattern)
 
-    def kept(
-        self, scores: Mapping[str, Tensor], *, now: Callable[[float], float] = lambda amount: amount
-    ) -> dict[str, Tensor]:
+    def kept(self, scores: Mapping[str, Tensor], *, now: Callable[[float], float] = whole) -> dict[str, Tensor]:
         """True where a weight stays, by parameter name; the scores are those of `ranked`.
 
         `now` says how much of an amount is cut by now, where a schedule goes towards it.

@@ -31,7 +31,7 @@ def operate(
     earlier: Mapping[str, Tensor],
     *,
     tell: Callable[[float, str], None],
-    now: Callable[[float], float] = lambda amount: amount,
+    now: Callable[[float], float],
 ) -> dict[str, Operated]:
     """Cut every layer and let the rest of its weights make up for it, in place; by parameter name.
 

@@ -23,9 +23,14 @@ def outcomes() -> Mapping[str, Mapping[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "name", [*METHODS, "prune_weights by obs", "prune_channels by obs", "fine_tune on shifted images"]
-)
+STEPS = (*METHODS, "prune_weights by obs", "prune_channels by obs", "fine_tune on shifted images")
+
+
+def test_whatever_is_done_there_is_looked_at(outcomes: Mapping[str, Mapping[str, str]]) -> None:
+    assert set(outcomes) == {*STEPS, "job", "tensors"}
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_a_step_is_done_where_the_context_says(outcomes: Mapping[str, Mapping[str, str]], name: str) -> None:
     # Given a small network on the CPU, and a context of another device
     # When a method does its step there / Then all of the network lies there
