@@ -189,7 +189,7 @@ class _Work:
             self.candidate, recipe, self.context,
             after_update=growth.after_update, settled=growth.settled, cycles=cycles,
         )  # fmt: skip
-        return {name: run.masks[name].cpu() for name in self.chosen.weights}
+        return {name: run.masks[name] for name in self.chosen.weights}
 
     def _in_rounds(self, updates: int, rounds: int) -> Growth:
         original = copy.deepcopy(self.candidate.module.state_dict()) if self.params.rewind else None
@@ -211,8 +211,9 @@ class _Work:
 
 
 def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What an earlier step has masked stays masked, even where it was more than what is asked for now."""
-    return {name: mask & earlier[name].cpu() if name in earlier else mask for name, mask in masks.items()}
+    """What an earlier step has masked stays masked, even where it was more than what is asked for now; on the CPU."""
+    found = {name: mask.cpu() for name, mask in masks.items()}
+    return {name: mask & earlier[name].cpu() if name in earlier else mask for name, mask in found.items()}
 
 
 def _record(pruned: Candidate, work: _Work, before: Tally, names: tuple[str, ...]) -> None:

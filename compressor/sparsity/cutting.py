@@ -90,15 +90,22 @@ class Cut:
 
 
 def _highest(scores: Tensor, cut: int) -> Tensor:
-    """True for all but the `cut` lowest of some scores on the CPU; of equal ones the first stay."""
+    """True for all but the `cut` lowest of some scores; of equal ones the first stay."""
     if not cut:
         return torch.ones_like(scores, dtype=torch.bool)
-    # A selection, many times as fast as torch's: schedules and surgery make dozens of these of millions of scores.
-    bound = np.partition(scores.numpy(), cut - 1)[cut - 1].item()
+    bound = _lowest(scores, cut)
     kept: Tensor = scores > bound
     equal = (scores == bound).nonzero().flatten()
     kept[equal[: len(scores) - cut - int(kept.sum())]] = True
     return kept
+
+
+def _lowest(scores: Tensor, number: int) -> float:
+    """The score of this number, counted from the lowest and from 1."""
+    if scores.device.type == "cpu":
+        # Many times as fast as torch's: schedules and surgery make dozens of selections among millions of scores.
+        return float(np.partition(scores.numpy(), number - 1)[number - 1])
+    return float(scores.kthvalue(number).values)
 
 
 def _by_row(scores: Tensor, amount: float) -> Tensor:
@@ -114,10 +121,10 @@ def ranked(scores: Tensor, earlier: Tensor | None) -> Tensor:
     So what is cut already is cut again first, and counts as part of the amount.
     """
     scores = scores.float() + _THERE
-    return scores if earlier is None else scores * earlier.cpu()
+    return scores if earlier is None else scores * earlier.to(scores.device)
 
 
 def choice(scores: Tensor, earlier: Tensor | None) -> list[float]:
     """The quartiles of what there is to choose from, which is what no earlier step has cut; none where that is all."""
-    left = scores if earlier is None else scores[earlier.cpu()]
+    left = scores if earlier is None else scores[earlier.to(scores.device)]
     return quartiles(left) if len(left) else []

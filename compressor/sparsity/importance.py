@@ -37,23 +37,27 @@ class Look:
             yield from (batch.x for batch in self.images.batches(_BATCH, device=self.device))
 
 
-#: From what there is to look at to a score for each weight, on the CPU, of the weight's shape.
+#: From what there is to look at to a score for each weight, where the weight lies and of its shape.
 Importance = Callable[[Look], dict[str, Tensor]]
 
 
 def magnitude(look: Look) -> dict[str, Tensor]:
     """|w| (Han et al. 2015)."""
-    return {name: weight.detach().abs().cpu() for name, weight in look.weights.items()}
+    return {name: weight.detach().abs() for name, weight in look.weights.items()}
 
 
 def chance(look: Look) -> dict[str, Tensor]:
     """Uniform in [0, 1)."""
-    return {name: torch.rand(weight.shape, generator=look.generator) for name, weight in look.weights.items()}
+    return {
+        # Chance is the CPU's, so that a seed means the same on every device.
+        name: torch.rand(weight.shape, generator=look.generator).to(weight.device)
+        for name, weight in look.weights.items()
+    }
 
 
 def lamp(look: Look) -> dict[str, Tensor]:
     """w^2 over the sum of all squares in its layer that are no smaller (Lee et al. 2021, equation 5)."""
-    return {name: _lamp(weight.detach().cpu()) for name, weight in look.weights.items()}
+    return {name: _lamp(weight.detach()) for name, weight in look.weights.items()}
 
 
 def _lamp(weight: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def taylor(look: Look) -> dict[str, Tensor]:
             for (name, weight), gradient in zip(look.weights.items(), gradients, strict=True):
                 if gradient is not None:
                     scores[name] += (weight.detach() * gradient).abs()
-    return {name: score.cpu() for name, score in scores.items()}
+    return scores
 
 
 def wanda(look: Look) -> dict[str, Tensor]:
@@ -90,7 +94,7 @@ def wanda(look: Look) -> dict[str, Tensor]:
 def _felt(weight: nn.Parameter, squares: Tensor) -> Tensor:
     groups, features = squares.shape
     rows = weight.detach().view(groups, -1, features)
-    return (rows.abs() * squares.sqrt().to(rows.dtype).unsqueeze(1)).view(weight.shape).cpu()
+    return (rows.abs() * squares.sqrt().to(rows.dtype).unsqueeze(1)).view(weight.shape)
 
 
 IMPORTANCES: Mapping[str, Importance] = {

@@ -42,10 +42,12 @@ class Pattern:
 
     def spread(self, pieces: Tensor, shape: torch.Size) -> Tensor:
         """What holds for each piece, told to each of its weights; of the weight's shape."""
-        index = self._pieces(torch.arange(shape.numel()).view(shape))
-        told = torch.empty(shape.numel(), dtype=pieces.dtype)
-        told[index.flatten()] = pieces.view(-1, 1).expand(index.shape).flatten()
-        return told.view(shape)
+        if self.block == (1, 0):
+            return pieces.view(-1, 1).expand(-1, shape.numel() // shape[0]).reshape(shape)
+        down, across = self.block
+        outputs, inputs, *_kernel = shape
+        cut = pieces.view(-1, outputs // down, 1, inputs // across, 1).expand(-1, -1, down, -1, across)
+        return cut.reshape(-1, outputs, inputs).movedim(0, 2).reshape(shape).contiguous()
 
     def kept(self, scores: Tensor) -> Tensor:
         """For N:M: true for the N weights with the highest scores of every M; of the scores' shape."""

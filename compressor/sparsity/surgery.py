@@ -72,11 +72,11 @@ def _operated(name: str, weight: nn.Parameter, products: Tensor, cut: Cut, earli
 
     def choose(scores: Tensor, done: float) -> Tensor:
         nonlocal last
-        last = scores.cpu().view(weight.shape)
+        last = scores.view(weight.shape)
         kept = cut.kept({name: ranked(last, earlier)}, now=lambda amount: cubic(amount, done))[name]
-        return (kept if earlier is None else kept & earlier.cpu()).view(grouped).to(scores.device)
+        return (kept if earlier is None else kept & earlier.to(kept.device)).view(grouped)
 
     h, before = damped(products), weight.detach().float().reshape(grouped)
     after, kept = operated(before, h, choose)
     weight.copy_(after.view(weight.shape))
-    return Operated(kept.view(weight.shape).cpu(), output_error(before, after, h), choice(last, earlier))
+    return Operated(kept.view(weight.shape), output_error(before, after, h), choice(last, earlier))

@@ -68,8 +68,23 @@ def _met() -> str:
         return str(x[places].device)
 
 
+def _cut() -> str:
+    """Raises where other weights are cut there than on the CPU."""
+    found: set[str] = set()
+    for importance in ("l1", "random", "lamp"):
+        params = PruneWeights(amount=0.6, importance=importance, scope="global")
+        here = method(params.method)(candidate_of(build(NETWORK, seed=0).eval()), params, context_of(candidate_of(build(NETWORK, seed=0))))
+        original = candidate_of(build(NETWORK, seed=0).eval())
+        with elsewhere() as device:
+            there = method(params.method)(original, params, context_of(original, device=device))
+            found |= {str(tensor.device) for tensor in there.module.state_dict().values()}
+        assert all(torch.equal(kept, there.masks[name]) for name, kept in here.masks.items()), importance
+    return ", ".join(found)
+
+
 ALL: Mapping[str, Callable[[], str]] = {
     "tensors": _met,
+    "zeros": _cut,
     **{name: partial(_step, params) for name, params in STEPS.items()},
     "job": _job,
 }

@@ -27,7 +27,7 @@ STEPS = (*METHODS, "prune_weights by obs", "prune_channels by obs", "fine_tune o
 
 
 def test_whatever_is_done_there_is_looked_at(outcomes: Mapping[str, Mapping[str, str]]) -> None:
-    assert set(outcomes) == {*STEPS, "job", "tensors"}
+    assert set(outcomes) == {*STEPS, "job", "tensors", "zeros"}
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -41,6 +41,11 @@ def test_a_job_on_the_device_delivers_files_for_the_cpu(outcomes: Mapping[str, M
     # Given a job of several steps / When it is done on another device
     # Then its files have been proven and timed in processes that have none, and the report says where it was done
     assert outcomes["job"]["device"] == "elsewhere", outcomes["job"].get("failure")
+
+
+def test_weights_are_chosen_there_as_they_are_on_the_cpu(outcomes: Mapping[str, Mapping[str, str]]) -> None:
+    # Given the same network twice / When weights of each importance are cut on both devices / Then they are the same
+    assert outcomes["zeros"]["device"] == "elsewhere:0", outcomes["zeros"].get("failure")
 
 
 def test_tensors_of_two_devices_do_not_meet(outcomes: Mapping[str, Mapping[str, str]]) -> None:
