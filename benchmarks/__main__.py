@@ -9,6 +9,7 @@ from benchmarks import (
     overhead,
     pruning_costs,
     quantization_speed,
+    semi_structured,
     start,
     upload,
 )
@@ -23,6 +24,7 @@ ALL = {
     "pruning": pruning_costs.measure,
     "quantization": quantization_speed.measure,
     "distillation": distillation_speed.measure,
+    "sparse": semi_structured.measure,
 }
 
 

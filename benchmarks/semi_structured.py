@@ -24,11 +24,11 @@ def _told(name: str) -> dict[str, Any] | None:
 
 def _row(name: str) -> Row:
     found = _told(name)
-    what = f"{name} at 224 pixels, zeros 2:4, float16 on {torch.cuda.get_device_name()}"
+    what = f"{name} at 224 pixels, zeros 2:4, float16 on {torch.cuda.get_device_name()} by torch {torch.__version__}"
     if found is None:
-        return Row(group="7 GPU", what=what, measured="the kernels take none of its weights")
+        return Row(group="9 GPU", what=what, measured="the kernels take none of its weights")
     return Row(
-        group="7 GPU",
+        group="9 GPU",
         what=f"{what}: p50 of a batch of {found['batch_size']:g}, {found['weights']:g} weights in sparse kernels",
         measured=f"{found['sparse_ms']:.2f} ms",
         beside=f"{found['dense_ms']:.2f} ms by dense kernels ({found['sparse_ms'] / found['dense_ms']:.3f}x)",

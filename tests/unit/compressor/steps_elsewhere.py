@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from compressor.candidate import Candidate
 from compressor.compress import compress
 from compressor.method import method
 from compressor.models.architectures import build
@@ -68,18 +69,21 @@ def _met() -> str:
         return str(x[places].device)
 
 
+def _pruned(importance: str, device: torch.device) -> Candidate:
+    params = PruneWeights.model_validate({"amount": 0.6, "importance": importance, "scope": "global"})
+    original = candidate_of(build(NETWORK, seed=0).eval())
+    return method(params.method)(original, params, context_of(original, device=device))
+
+
 def _cut() -> str:
     """Raises where other weights are cut there than on the CPU."""
-    found: set[str] = set()
-    for importance in ("l1", "random", "lamp"):
-        params = PruneWeights(amount=0.6, importance=importance, scope="global")
-        here = method(params.method)(candidate_of(build(NETWORK, seed=0).eval()), params, context_of(candidate_of(build(NETWORK, seed=0))))
-        original = candidate_of(build(NETWORK, seed=0).eval())
-        with elsewhere() as device:
-            there = method(params.method)(original, params, context_of(original, device=device))
-            found |= {str(tensor.device) for tensor in there.module.state_dict().values()}
-        assert all(torch.equal(kept, there.masks[name]) for name, kept in here.masks.items()), importance
-    return ", ".join(found)
+    importances = ("l1", "random", "lamp")
+    here = [_pruned(importance, torch.device("cpu")).masks for importance in importances]
+    with elsewhere() as device:
+        there = [_pruned(importance, device) for importance in importances]
+        for masks, made in zip(here, there, strict=True):
+            assert all(torch.equal(kept, made.masks[name]) for name, kept in masks.items())
+        return ", ".join({str(tensor.device) for made in there for tensor in made.module.state_dict().values()})
 
 
 ALL: Mapping[str, Callable[[], str]] = {
