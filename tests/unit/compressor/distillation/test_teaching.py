@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context, Interrupted, TrainingState
+from compressor.context import Context, Interrupted
 from compressor.distillation.teaching import teaching
 from compressor.methods import distill
 from compressor.models.architectures import build
@@ -18,6 +18,7 @@ from contract.failures import ClassesMismatch, NoLayerMatches, UnfitModel
 from contract.methods.distill import Distill
 from contract.model import Architecture
 from contract.value import Json
+from tests.unit.compressor.interrupting import GoOnFrom, StopAt
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
 
 DATA = images(48, seed=0)
@@ -140,35 +141,6 @@ def test_what_a_term_learns_is_no_part_of_the_artifact(teacher: Candidate) -> No
     assert matched == {"fitnet": stages, "crd": stages[-1:]}
 
 
-@dataclass
-class StopAfter:
-    """Keeps a copy of every state, and interrupts at the one of this number."""
-
-    count: int
-    kept: list[TrainingState] = field(default_factory=list)
-
-    def resume(self) -> TrainingState | None:
-        return None
-
-    def save(self, state: TrainingState) -> None:
-        self.kept.append(replace(state, tensors={name: t.detach().clone() for name, t in state.tensors.items()}))
-        if len(self.kept) == self.count:
-            raise Interrupted
-
-
-@dataclass
-class Resume:
-    """Goes on from a state."""
-
-    state: TrainingState
-
-    def resume(self) -> TrainingState | None:
-        return self.state
-
-    def save(self, state: TrainingState) -> None:
-        pass
-
-
 def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(teacher: Candidate) -> None:
     # Given a distillation with adapters and a memory that nobody stops
     terms = [{"objective": "fitnet"}, {"objective": "crd"}, REMEMBERED, {"objective": "kl"}]
@@ -177,12 +149,12 @@ def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(teacher: Candi
     whole_notes: dict[str, Json] = {}
     whole = taught(fresh(), asked, teacher, whole_notes)
     # When another is interrupted, and a third goes on from there with torch's own generator elsewhere
-    stopping = StopAfter(1)
+    stopping = StopAt(1)
     with pytest.raises(Interrupted):
         taught(fresh(), asked, teacher, checkpoints=stopping)
     torch.manual_seed(99)
     notes: dict[str, Json] = {}
-    resumed = taught(fresh(), asked, teacher, notes, checkpoints=Resume(stopping.kept[0]))
+    resumed = taught(fresh(), asked, teacher, notes, checkpoints=GoOnFrom(stopping.kept[0]))
     # Then it ends with the same weights, to the last bit, and tells the same curves
     pairs = zip(resumed.module.state_dict().values(), whole.module.state_dict().values(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
@@ -191,7 +163,7 @@ def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(teacher: Candi
 
 def test_adapters_learn(teacher: Candidate) -> None:
     # Given a student whose adapters are in every checkpoint / When two epochs are done
-    stopping = StopAfter(99)
+    stopping = StopAt(99)
     taught(fresh(), params([{"objective": "fitnet"}], epochs=2), teacher, checkpoints=stopping)
     first, second = (
         {name: t for name, t in state.tensors.items() if name.startswith("objective.")} for state in stopping.kept

@@ -1,55 +1,25 @@
 """What the teacher is worth: a training on labels alone beside the distillation, which it does not touch."""
 
 import copy
-from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
-from compressor.context import Checkpoints, Context, Interrupted, NoCheckpoints, TrainingState
+from compressor.context import Checkpoints, Context, Interrupted, NoCheckpoints
 from compressor.measure.accuracy import answers, lost_between, top1
 from compressor.methods import distill, fine_tune
 from compressor.models.architectures import build
 from contract.methods.distill import Distill
 from contract.methods.train import FineTune
 from contract.value import Json
+from tests.unit.compressor.interrupting import GoOnFrom, StopAt
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained_candidate
 
 DATA, OTHERS = images(96, seed=0), images(64, seed=1)
 RECIPE: dict[str, object] = {"epochs": 2, "batch_size": 24, "learning_rate": 3e-3}
 COMPARING = Distill.model_validate({**RECIPE, "compare_without_teacher": True})
-
-
-@dataclass
-class StopAt:
-    """Checkpoints that interrupt at the so manieth state, and keep it as a file would."""
-
-    number: int
-    kept: list[TrainingState] = field(default_factory=list)
-
-    def resume(self) -> TrainingState | None:
-        return None
-
-    def save(self, state: TrainingState) -> None:
-        tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
-        self.kept.append(replace(state, tensors=tensors))
-        if len(self.kept) == self.number:
-            raise Interrupted
-
-
-@dataclass
-class GoOnFrom:
-    """Checkpoints that begin with what was kept."""
-
-    state: TrainingState
-
-    def resume(self) -> TrainingState | None:
-        return self.state
-
-    def save(self, state: TrainingState) -> None:
-        pass
 
 
 def student() -> Candidate:

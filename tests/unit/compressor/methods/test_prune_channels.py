@@ -1,7 +1,6 @@
 """Channels are removed for good: every dimension shrinks, and the network can be rebuilt."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,33 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context, Interrupted, TrainingState
+from compressor.context import Context
 from compressor.data.images import Images
 from compressor.exports import onnx
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
 from compressor.models.files import read, write
 from contract.failures import MissingData, NoLayerMatches, UnfitModel
-from contract.methods import Recovery
 from contract.methods.prune import PruneChannels, PruneWeights
-from contract.model import Preprocessing
-from contract.report import NoticeCode
 from contract.value import Json
 from tests.unit.compressor import small_jobs
+from tests.unit.compressor.methods.channels_gone import Notes, by_macs
 from tests.unit.compressor.networks import onnx_answers
 from tests.unit.compressor.pruning.architectures import UNLIKE, candidate, images
+from tests.unit.compressor.pruning.plain import IMAGES, Plain, plain
 from tests.unit.compressor.small_jobs import trained_candidate
-
-
-class Notes:
-    """What a step has said."""
-
-    def __init__(self) -> None:
-        self.details: dict[str, Json] = {}
-        self.notices: dict[NoticeCode, str] = {}
-
-    def context(self) -> Context:
-        return Context(record=self.details.__setitem__, notice=self.notices.__setitem__)
 
 
 def pruned(before: Candidate, params: PruneChannels | None = None) -> Candidate:
@@ -193,11 +180,6 @@ def test_a_threshold_above_all_names_the_layer_that_would_be_empty() -> None:
     with pytest.raises(UnfitModel, match=r"Nothing would be left of first: .* worth 0\.8 at most") as failure:
         pruned(before, PruneChannels(threshold=0.9, importance="bn_scale"))
     assert failure.value.layer == "first"
-
-
-def by_macs(candidates: Sequence[Candidate]) -> tuple[float, ...]:
-    """A machine whose time is exactly the multiply-accumulates."""
-    return tuple(float(count_macs(one.module, one.input_shape).total) for one in candidates)
 
 
 def test_a_part_of_the_time_is_met_with_the_least_ratio_that_does() -> None:
@@ -460,119 +442,6 @@ def test_masks_hold_while_the_rest_is_fitted() -> None:
         assert not after.module.get_parameter(name)[~mask].any()
 
 
-IMAGES = Images(
-    torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(3)),
-    torch.arange(24) % 4,
-    Preprocessing(size=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3),
-)
-
-
-class Plain(nn.Module):
-    """Two convolutions, one of which may shrink."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
-        self.second = nn.Conv2d(8, 4, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.norm(self.first(x)).relu()).mean((2, 3))
-
-
-def plain() -> Candidate:
-    """A network of which every formula can be written out."""
-    torch.manual_seed(0)
-    module = Plain().eval()
-    module.norm.weight.data.uniform_(0.2, 2.0)
-    return Candidate(
-        module=module,
-        architecture=candidate("resnet18").architecture,
-        preprocessing=IMAGES.preprocessing,
-        num_classes=4,
-    )
-
-
-def worth(module: Plain, importance: str) -> Tensor:
-    """What each channel of the first layer is worth, by the formulas."""
-    first, gamma, second = module.first.weight, module.norm.weight, module.second.weight
-    parts = first.flatten(1), gamma.view(-1, 1), second.transpose(0, 1).flatten(1)
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(module(x), y, reduction="sum")
-
-    def sums(of: list[Tensor]) -> Tensor:
-        return torch.stack([one.sum(1) for one in of]).mean(0)
-
-    def gradients(x: Tensor, y: Tensor) -> list[Tensor]:
-        g = torch.autograd.grad(loss(x, y), [first, gamma, second])
-        return [g[0].flatten(1), g[1].view(-1, 1), g[2].transpose(0, 1).flatten(1)]
-
-    x, y = IMAGES.pixels, IMAGES.labels
-    match importance:
-        case "l1":
-            return sums([part.abs() for part in parts])
-        case "l2" | "lamp":
-            return sums([part.square() for part in parts])
-        case "taylor":
-            return sums([(w * g).abs() for w, g in zip(parts, gradients(x, y), strict=True)])
-        case "hessian":
-            found = [gradients(image, label) for image, label in zip(x.split(1), y.split(1), strict=True)]
-            curvature = [torch.stack([one[i].square() for one in found]).mean(0) for i in range(3)]
-            return sums([w.square() * h for w, h in zip(parts, curvature, strict=True)])
-        case "fisher":
-            # Its answers are drawn, from the same numbers as here.
-            return gated(module, x)
-        case "bn_scale":
-            return gamma.abs()
-        case "fpgm":
-            filters = first.flatten(1)
-            return torch.stack([(filters - one).square().sum(1).sqrt().sum() for one in filters])
-        case _:
-            inner = module.first(x)
-            seen = [inner, module.norm(inner)]
-            return torch.stack([one.abs().mean((0, 2, 3)) for one in seen]).mean(0)
-
-
-def gated(module: Plain, x: Tensor) -> Tensor:
-    """Half the mean square of the derivatives by gates on what the second layer sees."""
-    random, found = torch.Generator().manual_seed(0), []
-    mean = module.norm(module.first(x)).relu().mean((0, 2, 3)).detach().view(-1, 1, 1)
-    for batch in x.split(32):
-        answers = torch.multinomial(module(batch).detach().softmax(1), 1, generator=random)[:, 0]
-        for image, answer in zip(batch.split(1), answers, strict=True):
-            gates = torch.ones(8, 1, 1, requires_grad=True)
-            apart = module.norm(module.first(image)).relu() - mean
-            logits = module.second(mean + gates * apart).mean((2, 3))
-            found += torch.autograd.grad(nn.functional.cross_entropy(logits, answer.view(1)), gates)
-    return torch.stack(found).flatten(1).square().mean(0) / 2
-
-
-@pytest.mark.parametrize(
-    "importance", ["l1", "l2", "lamp", "taylor", "hessian", "fisher", "bn_scale", "fpgm", "activation"]
-)
-def test_the_channels_that_go_are_those_of_least_worth_by_the_papers_formulas(importance: str) -> None:
-    # Given a network of which one layer may shrink / When half of its channels go
-    before = plain()
-    assert isinstance(before.module, Plain)
-    expected = worth(before.module, importance).argsort()[4:].sort().values
-    scales = before.module.norm.weight.detach().clone()
-    params = PruneChannels.model_validate({"importance": importance, "round_to": 1, "recalibrate": False})
-    after = prune_channels.apply(before, params, Context(calibration=IMAGES))
-    # Then those stay that are worth most
-    assert isinstance(after.module, Plain)
-    assert torch.equal(after.module.norm.weight, scales[expected])
-
-
-def test_chance_follows_the_seed() -> None:
-    params = PruneChannels(importance="random", round_to=1)
-    first, again, other = (
-        prune_channels.apply(plain(), params, Context(seed=seed)).module.get_parameter("norm.weight")
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 class Padded(nn.Conv2d):
     """A layer that does more than multiply, so that it cannot be fitted."""
 
@@ -601,109 +470,3 @@ def test_statistics_are_measured_anew_where_not_all_is_fitted(fits: str, anew: b
 def test_without_images_it_says_what_is_missing(importance: str) -> None:
     with pytest.raises(MissingData, match="needs images"):
         pruned(plain(), PruneChannels.model_validate({"importance": importance}))
-
-
-@dataclass
-class Interrupting:
-    """Checkpoints that stop at one of them, or go on from there."""
-
-    stop_at: int | None
-    state: TrainingState | None = None
-    saved: int = 0
-
-    def resume(self) -> TrainingState | None:
-        return None if self.stop_at is not None else self.state
-
-    def save(self, state: TrainingState) -> None:
-        self.saved += 1
-        if self.saved == self.stop_at:
-            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
-            self.state = TrainingState(state.epochs_done, tensors, dict(state.values))
-            raise Interrupted
-
-
-ROUNDS = PruneChannels(
-    macs_ratio=0.4, rounds=3, round_to=1, training=Recovery(epochs=2, batch_size=8, learning_rate=0.01)
-)
-
-
-def test_rounds_reach_the_target_with_training_in_between() -> None:
-    # Given a network with zeros / When channels go in three rounds
-    start = prune_weights.apply(plain(), PruneWeights(amount=0.3), Context())
-    macs = count_macs(start.module, start.input_shape).total
-    told: list[tuple[float, str]] = []
-    context = Context(train=IMAGES, calibration=IMAGES, progress=lambda done, phase: told.append((done, phase)))
-    after = prune_channels.apply(start, ROUNDS, context)
-    # Then the target is met as nearly as eight channels allow, zeros are still zero, and progress tells of each round
-    assert count_macs(after.module, after.input_shape).total / macs <= 0.4
-    for name, mask in after.masks.items():
-        assert not after.module.get_parameter(name)[~mask].any()
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    phases = {phase.rpartition(", ")[0] for _, phase in told}
-    assert phases >= {"round 1 of 3, epoch 1 of 2", "round 2 of 3, epoch 2 of 2"}
-
-
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
-def test_interrupted_rounds_end_as_uninterrupted_ones(stop_at: int) -> None:
-    # Given rounds that nobody stops
-    context = Context(train=IMAGES, calibration=IMAGES, seed=5)
-
-    def fresh() -> Candidate:
-        return prune_weights.apply(plain(), PruneWeights(amount=0.3), Context())
-
-    whole = prune_channels.apply(fresh(), ROUNDS, context)
-    # When others are stopped behind an epoch, and go on
-    checkpoints = Interrupting(stop_at)
-    with pytest.raises(Interrupted):
-        prune_channels.apply(fresh(), ROUNDS, replace(context, checkpoints=checkpoints))
-    checkpoints.stop_at = None
-    resumed = prune_channels.apply(fresh(), ROUNDS, replace(context, checkpoints=checkpoints))
-    # Then shapes, weights, masks and edits are the same, to the last bit
-    state, other = whole.module.state_dict(), resumed.module.state_dict()
-    assert all(torch.equal(state[name], other[name]) for name in state)
-    assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
-    assert resumed.edits == whole.edits
-
-
-def test_the_last_round_fits_what_is_left_to_as_many_images_as_it_is_asked_to() -> None:
-    # Given images / When channels go in two rounds, the last of which is fitted to more images
-    told: list[str] = []
-    context = Context(calibration=IMAGES, progress=lambda _, phase: told.append(phase))
-    params = PruneChannels(round_to=1, rounds=2, samples=8, reconstruct_samples=24)
-    prune_channels.apply(plain(), params, context)
-    # Then the first sees fewer
-    assert [phase for phase in told if "fitting" in phase] == [
-        "fitting what is left to 8 images",
-        "fitting what is left to 24 images",
-    ]
-
-
-def test_rounds_without_training_need_no_labels_and_reach_the_target() -> None:
-    # Given a network, and images that nobody has labelled / When channels go in three rounds, by gates
-    before = candidate("mobilenet_v3_small")
-    unlabelled = Images(images(12, 64), torch.full((12,), -1), before.preprocessing)
-    params = PruneChannels(macs_ratio=0.5, importance="fisher", scope="global", rounds=3)
-    after = prune_channels.apply(before, params, Context(calibration=unlabelled))
-    # Then the target is met, within a hundredth
-    macs = count_macs(before.module, before.input_shape).total
-    assert 0.49 <= count_macs(after.module, after.input_shape).total / macs <= 0.5
-
-
-def test_a_part_of_the_time_is_told_of_all_rounds_together() -> None:
-    # Given a machine whose time is the multiply-accumulates / When half of the time shall be left, in three rounds
-    params = ROUNDS.model_copy(update={"macs_ratio": None, "latency_ratio": 0.5})
-    before, notes = plain(), Notes()
-    context = replace(notes.context(), train=IMAGES, time=by_macs)
-    after = prune_channels.apply(before.copied(), params, context)
-    # Then the report tells what is left of the time before the step, and the ratio by which 8 channels become 6, 4, 3
-    now, then = by_macs([after, before])
-    assert notes.details["latency_left"] == pytest.approx(now / then)
-    assert notes.details["ratio"] == pytest.approx(1 - (1 - 0.2) * (1 - 0.3) * (1 - 0.15))
-    # And so it does where the second round was interrupted
-    checkpoints, again = Interrupting(stop_at=3), Notes()
-    with pytest.raises(Interrupted):
-        prune_channels.apply(before.copied(), params, replace(context, checkpoints=checkpoints))
-    checkpoints.stop_at = None
-    resumed = replace(context, checkpoints=checkpoints, record=again.details.__setitem__)
-    prune_channels.apply(before.copied(), params, resumed)
-    assert all(again.details[name] == notes.details[name] for name in ("ratio", "latency_left"))

@@ -1,8 +1,6 @@
 """Weights become zero for good, as many as were asked for."""
 
 import copy
-from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,21 +8,20 @@ import torch
 from torch import nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context, Interrupted, TrainingState
-from compressor.measure.accuracy import answers, loss
+from compressor.context import Context
+from compressor.measure.accuracy import answers
 from compressor.measure.counting import zeros
 from compressor.methods import prune_weights
 from compressor.models.files import read, write
 from compressor.sparsity.patterns import Pattern
 from compressor.training.objectives import kl_divergence
-from compressor.training.splitting import split_of
 from contract.failures import MissingData, NoLayerMatches, UnfitModel
-from contract.methods import Recovery
 from contract.methods.prune import PruneWeights
 from contract.report import NoticeCode
 from contract.value import Json
+from tests.unit.compressor.methods.weights_cut import DATA, cut, small
 from tests.unit.compressor.pruning.architectures import candidate
-from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained
+from tests.unit.compressor.small_jobs import images, trained
 
 
 def pruned(before: Candidate, params: PruneWeights, *, seed: int = 0) -> Candidate:
@@ -168,24 +165,10 @@ def test_a_layer_with_an_amount_of_its_own_must_be_there() -> None:
     assert failure.value.errors[0].pointer == "/amount_by_layer"
 
 
-DATA = images(96, seed=0)
-
-
 @pytest.fixture(scope="module")
 def learnt() -> nn.Module:
     """A network that knows four tints."""
     return trained()
-
-
-def small(module: nn.Module) -> Candidate:
-    """A candidate with a copy of the network."""
-    return Candidate(module=copy.deepcopy(module), architecture=NETWORK, preprocessing=PREPROCESSING, num_classes=4)
-
-
-def cut(module: nn.Module, notes: dict[str, Json] | None = None, **params: object) -> Candidate:
-    """The network pruned on images."""
-    context = Context(train=DATA, calibration=DATA, record=(notes if notes is not None else {}).__setitem__)
-    return prune_weights.apply(small(module), PruneWeights.model_validate(params), context)
 
 
 def test_a_threshold_cuts_whatever_is_no_larger(learnt: nn.Module) -> None:
@@ -314,130 +297,6 @@ def test_surgery_leaves_layers_alone_that_see_too_much() -> None:
     assert torch.equal(after.module.get_parameter("3.weight"), wide.get_parameter("3.weight"))
     # And an importance that needs no products prunes it
     assert cut(wide, importance="wanda").masks.keys() == {"0.weight", "3.weight"}
-
-
-RECOVERY = Recovery(epochs=4, batch_size=16, learning_rate=3e-3)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "importance"),
-    [*product(["gradual", "iterative"], ["l1", "gradient", "lamp"]), ("iterative", "obs")],
-)
-def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
-    learnt: nn.Module, schedule: str, importance: str
-) -> None:
-    # Given a network / When nine in ten weights go during a training, and all at once
-    params = {"amount": 0.9, "scope": "global", "importance": importance}
-    trained_ = cut(learnt, **params, schedule=schedule, training=RECOVERY.model_dump())
-    at_once = cut(learnt, **params, recalibrate=False)
-    # Then as many are zero, and the trained one knows more
-    assert zeros(trained_.module) == pytest.approx(0.9, abs=2e-3)
-    for name, mask in trained_.masks.items():
-        assert not trained_.module.get_parameter(name)[~mask].any()
-    assert loss(answers(trained_.module, DATA), DATA.labels) < loss(answers(at_once.module, DATA), DATA.labels)
-
-
-@pytest.mark.parametrize("params", [{"importance": "obs"}, {"schedule": "gradual"}, {"schedule": "iterative"}])
-def test_the_report_tells_what_there_was_to_choose_from_at_last(learnt: nn.Module, params: dict[str, object]) -> None:
-    # Given a pruning that chooses several times / When it is done
-    notes: dict[str, Json] = {}
-    recipe = {} if "importance" in params else {"training": RECOVERY.model_dump()}
-    after = cut(learnt, notes, amount=0.5, **params, **recipe)
-    # Then least, quartiles and most of each layer are told, of the weights that were still there
-    told = notes["importance"]
-    assert isinstance(told, dict)
-    assert list(told) == [name.removesuffix(".weight") for name in after.masks]
-    for five in told.values():
-        assert isinstance(five, list)
-        assert len(five) == 5
-        numbers = [float(str(number)) for number in five]
-        assert numbers == sorted(numbers)
-        assert 0 < numbers[1] < numbers[3]
-
-
-@pytest.mark.parametrize(("schedule", "settled"), [("gradual", 3), ("iterative", 4)])
-def test_no_epoch_is_the_best_before_the_amount_is_reached(learnt: nn.Module, schedule: str, settled: int) -> None:
-    # Given six epochs that are judged, in the first of which weights still go / When the best is kept
-    notes: dict[str, Json] = {}
-    judging: dict[str, object] = {"epochs": 6, "held_out": 0.25, "keep": "best", "patience": 1}
-    recipe = RECOVERY.model_dump() | judging
-    after = cut(learnt, notes, amount=0.95, schedule=schedule, training=recipe)
-    # Then the amount is reached, and of the epochs that end with it the best is kept
-    assert zeros(after.module) == pytest.approx(0.95, abs=2e-3)
-    held_out = split_of(Recovery.model_validate(recipe), Context(train=DATA)).held_out
-    losses = notes["held_out_loss"]
-    assert held_out is not None
-    assert isinstance(losses, list)
-    assert loss(answers(after.module, held_out), held_out.labels) == pytest.approx(min(losses[settled:]), abs=1e-6)
-
-
-def test_a_rewound_network_has_its_first_weights_where_it_has_any(learnt: nn.Module) -> None:
-    # Given rounds that end with a rewinding and, behind the last, hardly a step
-    recipe = Recovery(epochs=2, batch_size=48, learning_rate=1e-9, optimizer="sgd").model_dump()
-    after = cut(learnt, amount=0.75, schedule="iterative", rounds=2, rewind=True, training=recipe)
-    # Then what is left is what it was
-    for name, mask in after.masks.items():
-        assert torch.allclose(after.module.get_parameter(name)[mask], learnt.get_parameter(name)[mask], atol=1e-6)
-
-
-def test_an_average_begins_anew_where_weights_have_made_up_for_others(learnt: nn.Module) -> None:
-    # Given surgery during a training that moves nothing
-    still: dict[str, object] = {"epochs": 1, "learning_rate": 1e-12, "optimizer": "sgd", "batch_size": 16}
-    params: dict[str, object] = {"amount": 0.8, "schedule": "iterative", "rounds": 2, "importance": "obs"}
-    # When the weights are averaged, and when they are not
-    averaged = cut(learnt, **params, training={**still, "average": 0.999})
-    last = cut(learnt, **params, training=still)
-    # Then it is the same: what weights were before an operation is no part of the average
-    for name in last.masks:
-        assert torch.allclose(averaged.module.get_parameter(name), last.module.get_parameter(name), atol=1e-6)
-
-
-@dataclass
-class Interrupting:
-    """Checkpoints that stop behind the second epoch, or go on from there."""
-
-    state: TrainingState | None = None
-    stop: bool = True
-
-    def resume(self) -> TrainingState | None:
-        return None if self.stop else self.state
-
-    def save(self, state: TrainingState) -> None:
-        if self.stop and state.epochs_done == 2:
-            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
-            self.state = TrainingState(state.epochs_done, tensors, dict(state.values))
-            raise Interrupted
-
-
-@pytest.mark.parametrize("judging", [{}, {"held_out": 0.25, "keep": "best", "patience": 1}], ids=["last", "best"])
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        {"schedule": "gradual"},
-        {"schedule": "gradual", "importance": "obs", "include": ["layer1.*"]},
-        {"schedule": "iterative"},
-        {"schedule": "iterative", "rewind": True},
-    ],
-    ids=["gradual", "surgery", "iterative", "rewound"],
-)
-def test_an_interrupted_schedule_ends_as_an_uninterrupted_one(
-    learnt: nn.Module, schedule: dict[str, object], judging: dict[str, object]
-) -> None:
-    # Given a pruning during four epochs, with momenta and an average
-    recipe = RECOVERY.model_copy(update={"average": 0.9}).model_dump() | judging
-    params = PruneWeights.model_validate({"amount": 0.8, "training": recipe, **schedule})
-    context = Context(train=DATA, calibration=DATA, seed=4)
-    whole = prune_weights.apply(small(learnt), params, context)
-    # When another is stopped behind the second, and goes on
-    checkpoints = Interrupting()
-    with pytest.raises(Interrupted):
-        prune_weights.apply(small(learnt), params, replace(context, checkpoints=checkpoints))
-    checkpoints.stop = False
-    resumed = prune_weights.apply(small(learnt), params, replace(context, checkpoints=checkpoints))
-    # Then weights and masks are the same, to the last bit
-    state, other = whole.module.state_dict(), resumed.module.state_dict()
-    assert all(torch.equal(state[name], other[name]) for name in state)
-    assert all(torch.equal(whole.masks[name], resumed.masks[name]) for name in whole.masks)
 
 
 @pytest.mark.parametrize("importance", ["gradient", "wanda", "obs"])

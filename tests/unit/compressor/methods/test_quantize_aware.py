@@ -31,10 +31,10 @@ from contract.methods.low_bit import QuantizeWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.report import QuantizationFidelity
 from tests.unit.compressor import small_jobs
+from tests.unit.compressor.interrupting import GoOnFrom, StopAt
 from tests.unit.compressor.networks import answers, gated, images_for, inputs_for, onnx_answers, residual, unusual
 from tests.unit.compressor.processors import needs_exact_sums
 from tests.unit.compressor.quantization.steps import Told
-from tests.unit.compressor.training.test_loop import Resume, StopAfter
 
 RECIPE: dict[str, Any] = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
 
@@ -196,11 +196,11 @@ def test_pruned_weights_stay_zero(bits: int, quantizer: str) -> None:
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(how: dict[str, Any]) -> None:
     # Given a training of three epochs, and the same one stopped behind its second
     whole = quantized(residual(), epochs=3, **how)
-    stop = StopAfter(2)
+    stop = StopAt(2)
     with pytest.raises(Interrupted):
         quantized(residual(), context_for(residual(), stop), epochs=3, **how)
     # When the second goes on from what was kept
-    resumed = quantized(residual(), context_for(residual(), Resume(stop.kept)), epochs=3, **how)
+    resumed = quantized(residual(), context_for(residual(), GoOnFrom(stop.kept[-1])), epochs=3, **how)
     # Then weights, codes and steps are the same, bit for bit
     mine, other = whole.module.state_dict(), resumed.module.state_dict()
     assert all(torch.equal(mine[name], other[name]) for name in mine)

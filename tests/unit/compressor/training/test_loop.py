@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
-from compressor.context import Context, Interrupted, TrainingState
+from compressor.context import Context, Interrupted
 from compressor.data.images import Batch
 from compressor.measure.accuracy import answers, loss
 from compressor.methods import fine_tune
@@ -23,6 +23,7 @@ from contract.failures import MissingData, TrainingDiverged
 from contract.methods.train import FineTune
 from contract.model import Architecture
 from contract.value import Json
+from tests.unit.compressor.interrupting import GoOnFrom, StopAt
 from tests.unit.compressor.networks import Residual
 from tests.unit.compressor.small_jobs import PREPROCESSING, images
 
@@ -52,36 +53,6 @@ def trained(params: FineTune, context: Context, start: Candidate | None = None) 
 def same(first: Candidate, second: Candidate) -> bool:
     mine, other = first.module.state_dict(), second.module.state_dict()
     return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
-
-
-@dataclass
-class StopAfter:
-    """Checkpoints that interrupt behind one epoch, and keep what a file would keep of it."""
-
-    epochs: int
-    kept: TrainingState | None = None
-
-    def resume(self) -> TrainingState | None:
-        return None
-
-    def save(self, state: TrainingState) -> None:
-        if state.epochs_done == self.epochs:
-            tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
-            self.kept = replace(state, tensors=tensors)
-            raise Interrupted
-
-
-@dataclass
-class Resume:
-    """Checkpoints that begin with what was kept."""
-
-    state: TrainingState | None
-
-    def resume(self) -> TrainingState | None:
-        return self.state
-
-    def save(self, state: TrainingState) -> None:
-        """Nothing is kept."""
 
 
 def test_it_learns() -> None:
@@ -141,12 +112,12 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(recipe: dict[str, 
     whole_notes: dict[str, Json] = {}
     whole = trained(params, Context(train=DATA, seed=3, record=whole_notes.__setitem__), candidate(masks))
     # When another is interrupted, and a third goes on from there with torch's own generator elsewhere
-    stopping = StopAfter(stop)
+    stopping = StopAt(stop)
     with pytest.raises(Interrupted):
         trained(params, Context(train=DATA, seed=3, checkpoints=stopping), candidate(masks))
     torch.manual_seed(99)
     notes: dict[str, Json] = {}
-    context = Context(train=DATA, seed=3, record=notes.__setitem__, checkpoints=Resume(stopping.kept))
+    context = Context(train=DATA, seed=3, record=notes.__setitem__, checkpoints=GoOnFrom(stopping.kept[-1]))
     resumed = trained(params, context, replace(candidate(masks), module=Residual()))
     # Then it ends with the same weights and statistics, to the last bit, and tells the same curve
     assert same(resumed, whole)
@@ -155,13 +126,13 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(recipe: dict[str, 
 
 def test_a_training_that_was_interrupted_behind_its_last_epoch_does_no_work() -> None:
     # Given a training that was done when it was stopped
-    params, stopping = FineTune(epochs=2, batch_size=10), StopAfter(2)
+    params, stopping = FineTune(epochs=2, batch_size=10), StopAt(2)
     with pytest.raises(Interrupted):
         trained(params, Context(train=DATA, checkpoints=stopping))
     # When it goes on
     fractions: list[float] = []
     context = Context(
-        train=DATA, checkpoints=Resume(stopping.kept), progress=lambda fraction, phase: fractions.append(fraction)
+        train=DATA, checkpoints=GoOnFrom(stopping.kept[-1]), progress=lambda fraction, phase: fractions.append(fraction)
     )
     resumed = trained(params, context)
     # Then it ends at once, as it was

@@ -16,8 +16,8 @@ from contract.methods.distill import Distill
 from contract.methods.low_bit import QuantizeWeights, Scheme
 from contract.methods.prune import PruneWeights
 from contract.methods.train import FineTune
+from tests.unit.compressor.interrupting import GoOnFrom, StopAt
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, trained_candidate
-from tests.unit.compressor.training.test_loop import Resume, StopAfter
 
 DATA = images(96, seed=0)
 RECIPE: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 24}
@@ -103,11 +103,11 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(keep: dict[str, An
     # Given a training of three epochs through codes, and the same one stopped behind its first
     params = FineTune.model_validate(RECIPE | keep | {"epochs": 3})
     whole = fine_tune.apply(coded(bits=2), params, context())
-    stop = StopAfter(1)
+    stop = StopAt(1)
     with pytest.raises(Interrupted):
         fine_tune.apply(coded(bits=2), params, context(stop))
     # When the second goes on from what was kept
-    resumed = fine_tune.apply(coded(bits=2), params, context(Resume(stop.kept)))
+    resumed = fine_tune.apply(coded(bits=2), params, context(GoOnFrom(stop.kept[-1])))
     # Then weights and codes are the same, bit for bit
     mine, other = whole.module.state_dict(), resumed.module.state_dict()
     assert all(torch.equal(mine[name], other[name]) for name in mine)
