@@ -211,6 +211,8 @@ NoticeCode = Literal[
     "layers_left_alone",
     "rounded_to_nearest",
     "larger_than_teacher",
+    "teacher_sees_enlarged",
+    "gain_not_measured",
     "answers_not_kept",
     "classes_by_order",
     "other_preprocessing",

@@ -10,6 +10,7 @@ from compressor.context import Context
 from compressor.models.architectures import width_of_logits
 from compressor.models.edits import Remove, apply_edits, edits_between
 from compressor.models.replacement import replacement, with_classes
+from compressor.models.stems import edits_for_small_images
 from compressor.pruning.blocks import removable_blocks
 from compressor.pruning.channels import Pruning, Target, narrow
 from contract.failures import ClassesMismatch, UnfitModel
@@ -65,9 +66,18 @@ def _images_told(own: Preprocessing, model: Preprocessing) -> str:
 
 def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: int) -> Candidate:
     """The teacher's architecture with fresh weights, a part of its residual blocks and of its channels."""
-    fresh = replacement(candidate, with_classes(teacher.architecture, candidate.num_classes), seed=seed)
+    fresh = _with_stem_of(
+        teacher, replacement(candidate, with_classes(teacher.architecture, candidate.num_classes), seed=seed)
+    )
     shallow = _without(fresh, _superfluous(removable_blocks(fresh.module, fresh.input_shape), scale.depth))
     return _narrowed(shallow, scale.width, seed=seed) if scale.width < 1 else shallow
+
+
+def _with_stem_of(teacher: Candidate, fresh: Candidate) -> Candidate:
+    """The fresh network, changed in place where the teacher's first strides were fitted to small images."""
+    edits = tuple(edit for edit in edits_for_small_images(fresh.module, fresh.input_shape) if edit in teacher.edits)
+    apply_edits(fresh.module, edits)
+    return replace(fresh, edits=(*fresh.edits, *edits))
 
 
 def _superfluous(blocks: Sequence[str], depth: float) -> list[str]:

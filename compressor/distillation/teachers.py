@@ -22,6 +22,19 @@ def teachers_of(names: Sequence[str], context: Context) -> list[Candidate]:
     return [replace(teacher, module=channels_last(simulated(teacher).eval())) for teacher in found]
 
 
+def warn_of_enlarging(teachers: Sequence[Candidate], images: Images, context: Context) -> None:
+    """Say where a teacher sees less than it is used to: images are read once, at the size of the job's model."""
+    shown = images.preprocessing.size
+    larger = [teacher.preprocessing.size for teacher in teachers if min(teacher.preprocessing.size) > min(shown)]
+    if larger:
+        own = " and ".join(f"{height}x{width}" for height, width in larger)
+        context.notice(
+            "teacher_sees_enlarged",
+            f"A teacher that is used to {own} pixels is shown the student's images of {shown[0]}x{shown[1]}, enlarged: "
+            "what it knows of finer things it cannot tell. Its accuracy in the report is that on such images.",
+        )
+
+
 def voice_of(teachers: Sequence[Candidate], columns: Sequence[Tensor | None], images: Images) -> nn.Module:
     """One network that answers to the student's images with a row of logits for each.
 

@@ -11,7 +11,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.distillation.students import student_of
-from compressor.distillation.teachers import teachers_of, voice_of
+from compressor.distillation.teachers import teachers_of, voice_of, warn_of_enlarging
 from compressor.distillation.teaching import check_layers, check_pairs, teaching
 from compressor.distillation.unaided import compared, tell_accuracy, tell_gain
 from compressor.measure.counting import count_parameters
@@ -22,7 +22,13 @@ from compressor.training.loop import train
 from compressor.training.objectives import Objective, cross_entropy
 from compressor.training.splitting import Split, split_of
 from contract.methods.distill import Distill
+from contract.methods.params import is_of_the_job
 from contract.model import Architecture
+
+_NO_GAIN = (
+    "compare_without_teacher has trained the student twice, but there are no labelled images to compare the two by, so "
+    "the report has both curves and no gain. Name such images under data.evaluation."
+)
 
 
 def preflight(candidate: Candidate, params: Distill) -> None:
@@ -51,6 +57,7 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     columns = _columns(student, teachers, params, context)
     voice = voice_of(teachers, columns or [None] * len(teachers), images.learn)
     _warn_of_size(student, teachers, context)
+    warn_of_enlarging(teachers, images.learn, context)
     tell_accuracy(context, "before", student.module)
     if columns is not None:
         tell_accuracy(context, "of_teacher", voice)
@@ -58,6 +65,8 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     if params.compare_without_teacher:
         labels = partial(cross_entropy, smoothing=params.label_smoothing)
         alone, context = compared(student, params, context, objective=labels, images=images)
+        if alone is None:
+            context.notice("gain_not_measured", _NO_GAIN)
     made = _taught(student, teachers[0], voice, params, context, images)
     tell_gain(context, tell_accuracy(context, "after", made.module), alone)
     return made
@@ -67,12 +76,14 @@ def _columns(
     student: Candidate, teachers: Sequence[Candidate], params: Distill, context: Context
 ) -> list[Tensor | None] | None:
     """Which of each teacher's classes are the student's; none where features are compared alone and they are others."""
-    if not params.compares_answers and not all(knows_classes(student, teacher) for teacher in teachers):
+    kin = [is_of_the_job(name) for name in params.teachers]
+    known = (knows_classes(student, teacher, kin=own) for teacher, own in zip(teachers, kin, strict=True))
+    if not params.compares_answers and not all(known):
         return None
     pointers = ["/teacher"] if len(teachers) == 1 else [f"/teacher/{index}" for index in range(len(teachers))]
     return [
-        shared_classes(student, teacher, context, pointer=pointer)
-        for teacher, pointer in zip(teachers, pointers, strict=True)
+        shared_classes(student, teacher, context, kin=own, pointer=pointer)
+        for teacher, own, pointer in zip(teachers, kin, pointers, strict=True)
     ]
 
 

@@ -22,14 +22,14 @@ from contract.report import (
     Sensitivity,
     StepReport,
 )
+from contract.value import Json
 
 #: Details of a step that are drawn, or stand in the table of layers, and not told in words.
 DRAWN = frozenset({"histogram", "sensitivity", "importance", "output_error", "quantization", "factorized"})
-#: What losses are of, by the detail that holds them.
-_CURVES: Mapping[str, str] = {
-    "train_loss": "training",
-    "held_out_loss": "held out",
-    "train_loss_without_teacher": "training without teacher",
+#: What losses are of, by the detail that holds them: those of a training, and those of one on labels alone beside it.
+_OWN: Mapping[str, str] = {"train_loss": "training", "held_out_loss": "held out"}
+_ALONE: Mapping[str, str] = {
+    "train_loss_without_teacher": "training, without teacher",
     "held_out_loss_without_teacher": "held out, without teacher",
 }
 _FACTORIZED = TypeAdapter(tuple[FactorizedLayer, ...])
@@ -51,8 +51,10 @@ def pictures(steps: Sequence[tuple[Params, StepReport]]) -> Iterator[tuple[str, 
         if "histogram" in report.details:
             found = Histogram.model_validate(report.details["histogram"])
             yield f"Weights by magnitude, before and after {step.method}", weights_by_magnitude(found)
-        if len(curves_of(report)) > 0:
-            yield f"Losses in {step.method}, epoch by epoch", losses_by_epoch(curves_of(report))
+        if own := losses_of(report):
+            yield f"Losses in {step.method}, epoch by epoch", losses_by_epoch(own)
+        if compared := losses_on_labels(report):
+            yield f"Losses on labels in {step.method}, with a teacher and without", losses_by_epoch(compared)
         if "sensitivity" in report.details:
             curves = Sensitivity.model_validate(report.details["sensitivity"])
             yield "What each layer can lose", loss_by_layer(curves)
@@ -158,15 +160,31 @@ def _note(axes: Axes, text: str, x: float) -> None:
     )
 
 
-def curves_of(report: StepReport) -> dict[str, list[float]]:
+def losses_of(report: StepReport) -> dict[str, list[float]]:
     """The losses of a training by what they are of, where it had more than one epoch."""
-    found = {name: report.details.get(key) for key, name in _CURVES.items()}
+    return _curves({name: report.details.get(key) for key, name in _OWN.items()})
+
+
+def losses_on_labels(report: StepReport) -> dict[str, list[float]]:
+    """Cross-entropies of labels with a teacher and without, where the same student was trained without one too.
+
+    With a teacher the loss of a training is that of what the teacher says as well, and nothing to compare.
+    """
+    alone = _curves({name: report.details.get(key) for key, name in _ALONE.items()})
+    if not alone:
+        return {}
+    terms = report.details.get("terms")
+    labels = terms.get("labels") if isinstance(terms, dict) else None
+    return _curves({"training": labels, "held out": report.details.get("held_out_loss")}) | alone
+
+
+def _curves(found: Mapping[str, Json]) -> dict[str, list[float]]:
     curves = {n: [float(x) for x in v if isinstance(x, int | float)] for n, v in found.items() if isinstance(v, list)}
     return {name: curve for name, curve in curves.items() if len(curve) > 1}
 
 
 def losses_by_epoch(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """One curve for what was trained on, others for what was held out and for the student without a teacher."""
+    """One curve for what was trained on, others for what was held out, and for the same without a teacher."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.4), layout="constrained")
         axes = figure.subplots()

@@ -16,17 +16,20 @@ _TOLD = 8
 
 
 def shared_classes(
-    student: Candidate, teacher: Candidate, context: Context, *, pointer: str | None = None
+    student: Candidate, teacher: Candidate, context: Context, *, kin: bool = False, pointer: str | None = None
 ) -> Tensor | None:
     """The teacher's columns (classes,) for the student's classes, by name; None where they are the same already.
 
-    A teacher's classes without names go by their numbers, as those that `keep_classes` leaves of them do. Raises
-    `ClassesMismatch` where the numbers of classes differ and no names say which are which, and where the teacher knows
-    some of the student's names and not the others. As many classes without names are taken to be in the same order; so
-    are those with none in common, with a notice. `pointer` says where the params name the teacher.
+    Of a teacher that is `kin`, the same job's network before some of its classes went, those without names go by their
+    numbers, as what `keep_classes` leaves of them does. Of any other a number says nothing: a class that somebody has
+    named 3 is not the fourth of those that somebody has not named.
+
+    Raises `ClassesMismatch` where the numbers of classes differ and no names say which are which, and where the teacher
+    knows some of the student's names and not the others. As many classes without names are taken to be in the same
+    order; so are those with none in common, with a notice. `pointer` says where the params name the teacher.
     """
     width = width_of_logits(teacher.module, teacher.input_shape)
-    columns = _by_name(student, teacher, width)
+    columns = _by_name(student, _names(teacher, kin=kin), width)
     if columns is not None:
         return None if columns == list(range(width)) else torch.tensor(columns)
     unknown = _unknown(student, teacher)
@@ -40,15 +43,18 @@ def shared_classes(
     return None
 
 
-def knows_classes(student: Candidate, teacher: Candidate) -> bool:
+def knows_classes(student: Candidate, teacher: Candidate, *, kin: bool) -> bool:
     """Whether the teacher tells the student's classes apart: all by name, or as many where one of both has no names."""
     width = width_of_logits(teacher.module, teacher.input_shape)
     unnamed = width == student.num_classes and not _unknown(student, teacher)
-    return unnamed or _by_name(student, teacher, width) is not None
+    return unnamed or _by_name(student, _names(teacher, kin=kin), width) is not None
 
 
-def _by_name(student: Candidate, teacher: Candidate, width: int) -> list[int] | None:
-    names = names_of(teacher)
+def _names(teacher: Candidate, *, kin: bool) -> Sequence[str]:
+    return names_of(teacher) if kin else teacher.classes or ()
+
+
+def _by_name(student: Candidate, names: Sequence[str], width: int) -> list[int] | None:
     if student.classes is None or len(names) != width:
         return None
     places = {name: place for place, name in enumerate(names)}

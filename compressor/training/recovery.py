@@ -41,7 +41,7 @@ def _objective(candidate: Candidate, recipe: Recovery, context: Context, images:
     if not recipe.distill_from_original:
         return labels, context
     original = context.other("original")
-    teacher = answering_for(shared_classes(candidate, original, context), channels_last(original.module))
+    teacher = answering_for(shared_classes(candidate, original, context, kin=True), channels_last(original.module))
     answers, context = answers_of(teacher, images.learn, recipe, context, classes=candidate.num_classes)
     distance = partial(kl_divergence, temperature=TEMPERATURE)
     return distillation(distance, answers, labels=labels, alpha=ALPHA), context

@@ -164,6 +164,11 @@ def step_named(name: str) -> int | None:
     return int(name.removeprefix("step_")) if name.startswith("step_") else None
 
 
+def is_of_the_job(name: str) -> bool:
+    """Whether the model that goes by this name is the job's own, as it came or as a step left it."""
+    return name == "original" or step_named(name) is not None
+
+
 #: Globs over module names, as in `layer1.*.conv2`.
 Patterns = tuple[str, ...]
 

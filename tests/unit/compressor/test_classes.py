@@ -145,9 +145,14 @@ def test_a_teacher_without_names_is_known_by_its_numbers() -> None:
     # Given a student that has kept two of the classes of a teacher without names
     teacher = trained_candidate()
     # When it is asked which of them are the student's / Then those of the same numbers are
-    columns = shared_classes(replace(trained_candidate(), num_classes=2, classes=("2", "0")), teacher, Context())
+    student = replace(trained_candidate(), num_classes=2, classes=("2", "0"))
+    columns = shared_classes(student, teacher, Context(), kin=True)
     assert columns is not None
     assert columns.tolist() == [2, 0]
+    # But not of a teacher from elsewhere: nobody has said that its third class is the one that is called 2
+    with pytest.raises(ClassesMismatch, match="The teacher tells 4 classes apart, and the student 2"):
+        shared_classes(student, teacher, Context())
     # And a student with other names is not mistaken for one
+    named = replace(trained_candidate(), num_classes=2, classes=("blue", "red"))
     with pytest.raises(Failure):
-        shared_classes(replace(trained_candidate(), num_classes=2, classes=("blue", "red")), teacher, Context())
+        shared_classes(named, teacher, Context(), kin=True)

@@ -12,6 +12,8 @@ from compressor.distillation.students import student_of
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models import files
 from compressor.models.architectures import build
+from compressor.models.replacement import Stem, replacement
+from compressor.models.stems import smallest_map
 from compressor.pruning.blocks import removable_blocks
 from contract.failures import ClassesMismatch, UnfitModel
 from contract.methods.distill import Distill, Scaled
@@ -106,6 +108,21 @@ def test_a_scaled_copy_has_a_part_of_the_residual_blocks(tmp_path: Path) -> None
     # And it is rebuilt from its files
     files.write(both, tmp_path)
     assert torch.equal(files.read(tmp_path).module.get_parameter("fc.weight"), both.module.get_parameter("fc.weight"))
+
+
+@pytest.mark.parametrize("stem", ["auto", "keep"])
+def test_a_scaled_copy_begins_as_its_teacher_does(stem: Stem, tmp_path: Path) -> None:
+    # Given a ResNet-18 for images of 32 pixels, its first strides fitted to them or not
+    network = Architecture(name="resnet18", options={"num_classes": 4})
+    teacher = replacement(trained_candidate(), network, seed=0, stem=stem)
+    # When a copy of half its width is to learn from it
+    context = Context(others={"original": lambda: teacher})
+    made = student_of(teacher, Distill(student=Scaled(width=0.5)), context)
+    # Then its features are as fine as the teacher's, and so they are where it is rebuilt from its files
+    fine = {"auto": 4, "keep": 1}[stem]
+    files.write(made, tmp_path)
+    for one in (teacher, made, files.read(tmp_path)):
+        assert smallest_map(one.module, one.input_shape) == fine
 
 
 def test_the_narrowest_copy_can_still_answer() -> None:

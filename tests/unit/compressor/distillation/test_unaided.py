@@ -1,6 +1,7 @@
 """What the teacher is worth: a training on labels alone beside the distillation, which it does not touch."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,17 @@ def test_the_comparison_tells_what_labels_alone_come_to_and_leaves_the_student_a
     assert isinstance(notes["accuracy_of_teacher"], float)
     assert notes["accuracy_of_teacher"] > 0.8
     assert notes["accuracy_before"] != notes["accuracy_after"]
+
+
+def test_without_images_to_compare_by_it_is_said_that_there_is_no_gain() -> None:
+    # Given a comparison with no labelled images to compare by / When it is done
+    notes, said = dict[str, Json](), dict[str, str]()
+    where = replace(context(notes), right=Context().right, notice=said.__setitem__)
+    distill.apply(student(), COMPARING, where)
+    # Then both have their curves, and it is said why there is no gain
+    assert {"train_loss", "train_loss_without_teacher"} <= notes.keys()
+    assert "gain" not in notes
+    assert "data.evaluation" in said["gain_not_measured"]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3], ids=["in the first training", "behind it", "in the second"])

@@ -24,6 +24,8 @@ from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, tra
 
 DATA = images(96, seed=0)
 SMALL = Architecture(name="squeezenet1_1")
+TWO = NETWORK.model_copy(update={"options": {"num_classes": 2}})
+UPLOADED = "mdl_" + "0" * 26
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +194,30 @@ def test_a_student_of_other_classes_is_refused_before_the_work(teacher: nn.Modul
     student = SMALL.model_copy(update={"options": {"num_classes": 9}})
     with pytest.raises(ClassesMismatch, match="9 classes"):
         distill.preflight(candidate(teacher), Distill(student=student))
+
+
+@pytest.mark.parametrize(("side", "said"), [(48, {"teacher_sees_enlarged"}), (32, set()), (16, set())])
+def test_a_teacher_that_sees_less_than_it_is_used_to_is_said_to(teacher: nn.Module, side: int, said: set[str]) -> None:
+    # Given images of 32 pixels, and a teacher of others / When it teaches / Then it is told where they are enlarged
+    codes: set[str] = set()
+    used_to = PREPROCESSING.model_copy(update={"size": (side, side)})
+    tutor = replace(candidate(teacher), preprocessing=used_to)
+    context = Context(train=DATA, others={"original": lambda: tutor}, notice=lambda code, _: codes.add(code))
+    distill.apply(candidate(copy.deepcopy(teacher)), Distill(epochs=1, batch_size=48), context)
+    assert codes == said
+
+
+def test_a_number_is_no_name_of_a_class_that_a_teacher_from_elsewhere_knows(teacher: nn.Module) -> None:
+    # Given images in folders named 0 and 1, and an uploaded teacher of four classes without names
+    student = replace(candidate(build(TWO, seed=0).eval()), architecture=TWO, num_classes=2, classes=("0", "1"))
+    data = replace(DATA, labels=DATA.labels % 2)
+    uploaded = Distill(teacher=UPLOADED, epochs=1, batch_size=48)
+    context = Context(train=data, others={UPLOADED: lambda: candidate(teacher)})
+    # When it is to teach / Then it is refused, before the work and in it
+    with pytest.raises(ClassesMismatch, match="tells 4 classes apart, and the student 2"):
+        distill.check_teachers(student, uploaded, context)
+    with pytest.raises(ClassesMismatch, match="tells 4 classes apart, and the student 2"):
+        distill.apply(student, uploaded, context)
 
 
 def test_a_student_larger_than_its_teacher_is_said_to_be(teacher: nn.Module) -> None:
