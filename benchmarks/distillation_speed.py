@@ -69,8 +69,8 @@ def measure() -> list[Row]:
     return [
         Row(
             group=GROUP,
-            what=f"an epoch, from the second on, of {STUDENT} learning from {TEACHER}, {IMAGES} images of {SIDE} pixels "
-            f"in one version, {THREADS} threads",
+            what=f"an epoch, from the second on, of {STUDENT} learning from {TEACHER}, {IMAGES} images of {SIDE} "
+            f"pixels in one version, {THREADS} threads",
             measured=f"{kept:.2f} s with kept answers",
             beside=f"{live:.2f} s with a new version and new answers in each epoch ({kept / live:.2f}x)",
             aim=f"<= {TIME_AIM}x",
