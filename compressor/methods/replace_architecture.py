@@ -51,6 +51,7 @@ def _architecture(params: ReplaceArchitecture, advice: Advice | None) -> Archite
 
 def _tell(advice: Advice, context: Context) -> None:
     """Why this one: its figures, those of the next ones that fit, and what is more accurate but out of the question."""
+    context.record("why", advice.why)
     context.record("chosen", asdict(advice.chosen))
     context.record("runners_up", [asdict(offer) for offer in advice.runners_up])
     context.record("too_costly", list(advice.too_costly))

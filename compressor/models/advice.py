@@ -52,6 +52,8 @@ class Advice:
     """What to use, and what else was looked at."""
 
     chosen: Offer
+    #: Why that one, in a sentence or two.
+    why: str
     #: The next ones that fit, best first.
     runners_up: tuple[Offer, ...]
     #: More accurate, and above the budget.
@@ -81,12 +83,33 @@ def advise(budget: Budget, use: Use) -> Advice:
     if not fitting:
         raise NothingFits(_nearest(budget, use), pointer="/budget")
     better = {entry.name for entry in takewhile(lambda entry: entry.name != fitting[0].name, _by_accuracy())}
+    too_costly = tuple(name for name in costly if name in better)
     return Advice(
         chosen=fitting[0],
+        why=_why(fitting[0], offered(too_costly[-1], use) if too_costly else None, budget),
         runners_up=tuple(fitting[1:]),
-        too_costly=tuple(name for name in costly if name in better),
+        too_costly=too_costly,
         not_for_the_input=tuple(name for name in unfit if name in better),
     )
+
+
+def _why(chosen: Offer, next_better: Offer | None, budget: Budget) -> str:
+    """What speaks for it, and what the next more accurate one, which is too costly, would take."""
+    found = f"Of what fits {_limits(budget)}, {_told(chosen)} is the most accurate on ImageNet."
+    if next_better is None:
+        return found
+    return (
+        f"{found} The next more accurate, {_told(next_better)}, takes {next_better.miss(budget):.2f} times the limit "
+        "that it misses most."
+    )
+
+
+def _told(offer: Offer) -> str:
+    return f"{offer.name} ({offer.published_accuracy:.1%})"
+
+
+def _limits(budget: Budget) -> str:
+    return ", ".join(f"{name} {limit:,}" for name, limit in budget if isinstance(limit, int))
 
 
 def _is_refused(entry: ArchitectureEntry, use: Use) -> bool:
@@ -164,9 +187,8 @@ def _nearest(budget: Budget, use: Use) -> str:
     offers = [offer for entry in small if (offer := offered(entry.name, use)) is not None]
     nearest = sorted(offers, key=lambda offer: offer.miss(budget))[:_TOLD]
     shape = "x".join(map(str, use.input_shape))
-    limits = ", ".join(f"{name} {limit:,}" for name, limit in budget if isinstance(limit, int))
     return (
-        f"No architecture for images of {shape} and {use.num_classes} classes fits {limits}. Closest: "
+        f"No architecture for images of {shape} and {use.num_classes} classes fits {_limits(budget)}. Closest: "
         f"{'; '.join(_described(offer, budget) for offer in nearest) or 'none takes such images'}."
     )
 

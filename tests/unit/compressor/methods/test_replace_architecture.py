@@ -113,6 +113,12 @@ def test_the_most_accurate_one_within_the_budget_is_chosen(budget: Budget, side:
     assert {name for names in refused for name in names} == better
     order = [accuracy[one["name"]] for one in (chosen, *runners_up)]
     assert order == sorted(order, reverse=True)
+    # And it is said in words why it is this one, and what the next better one would take
+    why: Any = notes["why"]
+    assert f"{chosen['name']} ({chosen['published_accuracy']:.1%}) is the most accurate" in why
+    too_costly: Any = notes["too_costly"]
+    assert f"The next more accurate, {min(too_costly, key=accuracy.__getitem__)}" in why
+    assert float(why.rpartition(" times")[0].rpartition(" ")[2]) > 1
 
 
 def test_a_budget_that_nothing_fits_names_what_comes_closest() -> None:
