@@ -27,8 +27,8 @@ class ArchitectureFilter(Value):
         description="Figures for images of this size, such as 64, 64x64 or 1x28x28 (channels, height, width), instead "
         f"of each architecture's own: 1 or 3 channels, a side of {', '.join(map(str, SIDES))} pixels. MACs are "
         "null where a network does not take them, as most transformers take one size alone; timm's are counted for "
-        "colour images only. All are those of the architecture as it was published: where replace_architecture fits the "
-        "first strides to images of up to 64 pixels, it has more MACs, and its budget counts them.",
+        "colour images only. All are those of the architecture as it was published: where replace_architecture fits "
+        "the first strides to images of up to 64 pixels, it has more MACs, and its budget counts them.",
         examples=["64"],
     )
     sort: str = Field(
