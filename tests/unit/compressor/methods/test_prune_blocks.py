@@ -12,17 +12,18 @@ from compressor.context import Context
 from compressor.measure.accuracy import answers
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.measure.fidelity import divergence
-from compressor.methods import prune_blocks
+from compressor.methods import distill, prune_blocks
 from compressor.models import files
 from compressor.models.architectures import build
 from compressor.models.edits import Remove
 from compressor.pruning.blocks import by_output, removable_blocks, without
 from contract.failures import MissingData, NoLayerMatches, UnfitModel
 from contract.methods.depth import PruneBlocks
+from contract.methods.distill import Distill
 from contract.model import Architecture, Preprocessing
 from contract.value import Json
 from tests.unit.compressor.networks import Residual
-from tests.unit.compressor.small_jobs import images
+from tests.unit.compressor.small_jobs import images, trained_candidate
 
 RESNET = Architecture(name="resnet18", options={"num_classes": 4})
 BLOCKS = ["layer1.0", "layer1.1", "layer2.1", "layer3.1", "layer4.1"]
@@ -182,3 +183,17 @@ def test_a_network_without_blocks_and_an_importance_without_images_are_refused()
         prune_blocks.preflight(replace(resnet(), module=Residual().eval()), PruneBlocks())
     with pytest.raises(MissingData):
         prune_blocks.apply(resnet(), PruneBlocks(), Context())
+
+
+def test_a_shallower_network_learns_from_the_original_what_went_with_a_block() -> None:
+    # Given a network that knows its images, and has lost one of its blocks
+    original, data = trained_candidate(), images(96, seed=0)
+    context = Context(train=data, calibration=data, seed=1, others={"original": lambda: original})
+    shallow = prune_blocks.apply(trained_candidate(), PruneBlocks(count=1), context)
+    told = answers(original.module, data)
+    before = divergence(told, answers(shallow.module, data))
+    # When the original teaches it
+    taught = distill.apply(shallow, Distill(epochs=4, batch_size=16, learning_rate=3e-3), context)
+    # Then it answers much more as the original does, without the block
+    assert divergence(told, answers(taught.module, data)) < 0.5 * before
+    assert count_parameters(taught.module) < count_parameters(original.module)
