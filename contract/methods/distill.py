@@ -69,8 +69,8 @@ class Distill(Training):
     teacher: TeacherName | Annotated[tuple[TeacherName, ...], Field(min_length=1, max_length=8)] = Field(
         default="original",
         description="Who teaches: the model as the job got it, as step N left it (`step_0`), the id of another, or "
-        "`uploaded` with a multipart job. Of several, the mean of the logits is learnt. A teacher sees the images in "
-        "its own size and normalization.",
+        "`uploaded` with a multipart job. Of several, the mean of the logits is learnt, and the features of the first. "
+        "A teacher sees the images in its own size and normalization.",
     )
     student: StudentName | Scaled | Architecture = Field(
         default="current",
@@ -98,9 +98,9 @@ class Distill(Training):
         return self
 
     @model_validator(mode="after")
-    def _one_is_looked_into(self) -> Self:
-        if self.looks_inside and len(self.teachers) > 1:
-            raise ValueError("objective compares features, which are those of one teacher, so teacher must name one")
+    def _several_say_something(self) -> Self:
+        if len(self.teachers) > 1 and not self.compares_answers:
+            raise ValueError("objective compares features alone, those of the first teacher, so teacher must name one")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from compressor.candidate import Candidate
@@ -266,6 +267,28 @@ def test_a_teacher_of_features_is_told_to_be_right_where_its_classes_are_the_stu
     # Then the report has its accuracy where that means something
     assert ("accuracy_of_teacher" in notes) == known
     assert notes["accuracy_after"] == 0.5
+
+
+def test_of_several_teachers_the_first_is_looked_into(teacher: Candidate) -> None:
+    # Given a student that learns features, and next to nothing of answers / When one teaches, and two in either order
+    other = candidate(build(NETWORK, seed=9).eval())
+    terms = [{"objective": "rkd"}, {"objective": "kl", "weight": 1e-9}]
+    found = []
+    for names in (["original"], ["original", "step_0"], ["step_0", "original"]):
+        notes: dict[str, Json] = {}
+        others = {"original": lambda: teacher, "step_0": lambda: other}
+        taught(fresh(), params(terms, teacher=names), teacher, notes, others=others)
+        found.append(curve(notes, "rkd"))
+    # Then it is the first whose features are learnt
+    alone, first, second = found
+    assert first == pytest.approx(alone, rel=1e-4)
+    assert second != pytest.approx(alone, rel=1e-2)
+
+
+def test_several_teachers_must_have_something_to_say() -> None:
+    # Given features alone, which are those of one / When several are named / Then it is refused by the spec
+    with pytest.raises(ValidationError, match="so teacher must name one"):
+        params([{"objective": "rkd"}], teacher=["original", "step_0"])
 
 
 def test_answers_do(teacher: Candidate) -> None:
