@@ -81,14 +81,18 @@ def _check_room(count: int, preprocessing: Preprocessing) -> None:
 
 
 def _decoded(archive: zipfile.ZipFile, files: list[Member], preprocessing: Preprocessing) -> Tensor:
-    """uint8 (N, channels, height, width). Pillow decodes outside of Python's lock, so threads share the work."""
+    """uint8 (N, channels, height, width). Pillow decodes outside of Python's lock, so threads share the work.
+
+    What it only warns of, as of palettes with transparent colours or odd metadata, is an image all the same.
+    """
     channels = 1 if preprocessing.channels == "gray" else 3
     pixels = torch.empty(len(files), channels, *preprocessing.size, dtype=torch.uint8)
 
     def decode(index: int, data: bytes) -> None:
         pixels[index] = _image(data, shown(files[index]), preprocessing)
 
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+    # Around the threads, not in them: how a process is warned is one for all of them, and who sets it back last wins.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for begin in range(0, len(files), 256):
             part = range(begin, min(begin + 256, len(files)))
             list(pool.map(decode, part, [content(archive, files[i]) for i in part]))
@@ -97,11 +101,11 @@ def _decoded(archive: zipfile.ZipFile, files: list[Member], preprocessing: Prepr
 
 def _image(data: bytes, name: str, preprocessing: Preprocessing) -> Tensor:
     try:
-        with warnings.catch_warnings(action="error"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InvalidImage(f"{name} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are taken.")
             return _fitted(image.convert("L" if preprocessing.channels == "gray" else "RGB"), preprocessing)
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError, MemoryError, IndexError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError, IndexError) as error:
         raise InvalidImage(f"{name} is no image that can be read.") from error
 
 

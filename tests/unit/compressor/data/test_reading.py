@@ -2,6 +2,7 @@
 
 import io
 import stat
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -155,6 +156,38 @@ def test_archives_made_by_hand_are_refused(tmp_path: Path, make: object, failure
     # Given a link, or two files that share their bytes / When they are read / Then they are refused
     with pytest.raises(failure):
         folders(make(tmp_path / "d.zip"))  # type: ignore[operator]
+
+
+def palette(transparency: bytes) -> bytes:
+    """A PNG of few colours, some of which are transparent, as drawing programs write it."""
+    image, buffer = Image.new("P", (8, 8), 1), io.BytesIO()
+    image.putpalette([0, 0, 0, 250, 100, 0])
+    image.save(buffer, format="PNG", transparency=transparency)
+    return buffer.getvalue()
+
+
+def test_an_image_of_which_pillow_warns_is_one_all_the_same(tmp_path: Path) -> None:
+    # Given a palette with transparent colours, which Pillow would rather have converted otherwise / When it is read
+    images = folders(zipped(tmp_path / "d.zip", {"a/1.png": palette(b"\x00\x80"), "b/1.png": png()}))
+    # Then its colours are there
+    assert images.pixels[0, :, 0, 0].tolist() == [250, 100, 0]
+
+
+def test_whoever_reads_with_several_threads_is_warned_as_before(tmp_path: Path) -> None:
+    # Given a process that has said how it wants to be warned
+    archive = zipped(tmp_path / "d.zip", {f"{name}/{i}.png": png(i) for name in "ab" for i in range(200)})
+    before = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=ImportWarning)
+        said = list(warnings.filters)
+        # When images are read by several threads
+        torch.set_num_threads(4)
+        try:
+            folders(archive)
+        finally:
+            torch.set_num_threads(before)
+        # Then it still is warned so, and by no means stopped
+        assert list(warnings.filters) == said
 
 
 def test_images_of_too_many_pixels_are_refused_unread(tmp_path: Path) -> None:
