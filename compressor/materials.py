@@ -72,7 +72,7 @@ def _read_datasets(inputs: Inputs, original: Candidate) -> dict[Role, Images]:
         if key not in read:
             read[key] = _read_dataset(role, data, original)
         found[role] = read[key]
-    return found
+    return _numbered_alike(found, original)
 
 
 def _read_dataset(role: Role, data: DataInput, original: Candidate) -> Images:
@@ -83,6 +83,37 @@ def _read_dataset(role: Role, data: DataInput, original: Candidate) -> Images:
             f"The {role} data has a class number {highest}, but the model has {original.num_classes} outputs."
         )
     return images
+
+
+def _numbered_alike(found: Mapping[Role, Images], original: Candidate) -> dict[Role, Images]:
+    """The images of all roles with classes numbered as the model's outputs are.
+
+    Where the model has no names, those of a dataset with as many class folders as there are outputs stand for them, in
+    their order, as training code numbers them. Raises `ClassesMismatch` where there is no such dataset, or another one
+    has a folder that it does not have: numbers would be guesses then.
+    """
+    if original.classes:
+        return dict(found)
+    count = original.num_classes
+    named = [images.class_names for images in found.values() if images.class_names]
+    known = next((names for names in named if len(names) == count), None)
+    return {role: _numbered(role, images, known, count) for role, images in found.items()}
+
+
+def _numbered(role: Role, images: Images, known: tuple[str, ...] | None, count: int) -> Images:
+    own = images.class_names
+    if own is None or own == known:
+        return images
+    if known is None:
+        raise ClassesMismatch(
+            f"The {role} data has {len(own)} class folders, and the model {count} outputs without names: nobody knows "
+            "which are which. Tell the model's classes in the order of its outputs."
+        )
+    stranger = next((name for name in own if name not in known), None)
+    if stranger is not None:
+        raise ClassesMismatch(f"The {role} data has a class {stranger!r}, which the other data of the job has not.")
+    numbers = torch.tensor([known.index(name) for name in own])
+    return replace(images, labels=numbers[images.labels], class_names=known)
 
 
 def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candidate:

@@ -1,8 +1,11 @@
 """A zip of class folders that nobody trusts, read member by member; nothing is ever unpacked by its name."""
 
+import re
 import stat
+import unicodedata
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -11,7 +14,15 @@ from contract.failures import ArchiveBomb, DatasetTooLarge, InvalidDataset, Unsa
 
 #: Files in one archive, bytes of one image file, bytes of all of them unpacked, and unpacked over packed bytes.
 MAX_FILES, MAX_FILE, MAX_UNPACKED, MAX_RATIO = 5_000_000, 64 * 1024**2, 256 * 1024**3, 100
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"})
+#: Of images too, which are not taken.
+_OTHER_IMAGES = frozenset(
+    {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".dcm"}
+)
+#: Folders that hold parts of a dataset, each with all classes.
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval"})
+#: A flag of entries whose names are in UTF-8 (APPNOTE, 4.4.4).
+_UTF8 = 0x800
 #: What operating systems and people leave beside images.
 _BYSTANDERS = frozenset({".ds_store", "thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license"})
 
@@ -21,6 +32,7 @@ class Member:
     """One image file of an archive."""
 
     info: zipfile.ZipInfo
+    path: PurePosixPath
     #: Of its class; empty where no image of the archive has one.
     folder: str
 
@@ -38,19 +50,30 @@ def members(archive: zipfile.ZipFile) -> list[Member]:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > MAX_FILES:
         raise DatasetTooLarge(f"The archive holds {len(entries)} files; at most {MAX_FILES} are taken.")
-    for entry in entries:
-        _check(entry)
+    paths = [_path(entry) for entry in entries]
+    for entry, path in zip(entries, paths, strict=True):
+        _check(entry, path)
     _check_together(entries)
-    found = list(_images(entries))
+    found = list(_images(list(zip(entries, paths, strict=True))))
     if not found:
-        raise InvalidDataset("The archive holds no images that can be read.")
-    return sorted(found, key=lambda member: member.info.filename)
+        raise InvalidDataset(f"The archive holds no images. These are taken: {', '.join(sorted(_SUFFIXES))}.")
+    return sorted(found, key=lambda member: str(member.path))
 
 
-def _check(entry: zipfile.ZipInfo) -> None:
+def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """Where the file lies: some programs write names in UTF-8 and do not say so, and some part folders by `\\`."""
     name = entry.filename
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\x00" in name or len(name) > 1024:
+    if not entry.flag_bits & _UTF8:
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            name = entry.filename
+    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
+
+
+def _check(entry: zipfile.ZipInfo, path: PurePosixPath) -> None:
+    outside = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", str(path)) is not None
+    if outside or "\x00" in entry.filename or len(entry.filename) > 1024:
         raise UnsafeArchive("The archive names a file outside of itself.")
     mode = entry.external_attr >> 16
     if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
@@ -59,8 +82,8 @@ def _check(entry: zipfile.ZipInfo) -> None:
         raise UnsafeArchive("The archive is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnsafeArchive("The archive is compressed by another way than deflate.")
-    if entry.file_size > MAX_FILE:
-        raise ArchiveBomb(f"A file of the archive unpacks to {entry.file_size} bytes; at most {MAX_FILE} are taken.")
+    if entry.file_size > MAX_FILE and not _bystander(path):
+        raise ArchiveBomb(f"{shown(path)} unpacks to {entry.file_size} bytes; at most {MAX_FILE} are taken.")
 
 
 def _check_together(entries: list[zipfile.ZipInfo]) -> None:
@@ -75,29 +98,46 @@ def _check_together(entries: list[zipfile.ZipInfo]) -> None:
         raise ArchiveBomb("Files of the archive share their bytes.")
 
 
-def _images(entries: list[zipfile.ZipInfo]) -> Iterator[Member]:
-    paths = {entry.filename: PurePosixPath(entry.filename) for entry in entries}
-    wanted = [entry for entry in entries if not _bystander(paths[entry.filename])]
-    if all(len(paths[entry.filename].parts) == 1 for entry in wanted):
-        yield from (Member(entry, "") for entry in wanted)
+def _images(entries: Sequence[tuple[zipfile.ZipInfo, PurePosixPath]]) -> Iterator[Member]:
+    wanted = [(entry, path) for entry, path in entries if not _bystander(path)]
+    other = next((path for _, path in entries if not _hidden(path) and path.suffix.lower() in _OTHER_IMAGES), None)
+    if other is not None:
+        taken = ", ".join(sorted(_SUFFIXES))
+        raise InvalidDataset(f"{shown(other)} is an image of a kind that is not taken. These are: {taken}.")
+    if all(len(path.parts) == 1 for _, path in wanted):
+        yield from (Member(entry, path, "") for entry, path in wanted)
         return
-    depth = _depth([paths[entry.filename] for entry in wanted])
-    for entry in wanted:
-        parts = paths[entry.filename].parts
-        if len(parts) < depth + 2:
-            raise InvalidDataset("The archive holds images outside of the class folders.")
-        yield Member(entry, parts[depth])
+    depth = _depth([path for _, path in wanted])
+    for entry, path in wanted:
+        if len(path.parts) < depth + 2:
+            raise InvalidDataset(f"{shown(path)} is an image outside of the class folders.")
+        yield Member(entry, path, path.parts[depth])
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _bystander(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return hidden or path.name.lower() in _BYSTANDERS or path.suffix.lower() not in _SUFFIXES
+    return _hidden(path) or path.name.lower() in _BYSTANDERS or path.suffix.lower() not in _SUFFIXES
 
 
-def _depth(paths: list[PurePosixPath]) -> int:
-    """How many folders stand around the class folders: one where everything lies in a single folder of folders."""
-    tops = {path.parts[0] for path in paths}
-    return 1 if len(tops) == 1 and all(len(path.parts) >= 3 for path in paths) else 0
+def _depth(paths: Sequence[PurePosixPath]) -> int:
+    """How many folders stand around the class folders: as many as hold nothing but one folder of folders.
+
+    Raises `InvalidDataset` where what stands in them are parts of a dataset, each with class folders of its own.
+    """
+    depth = 0
+    while all(len(path.parts) >= depth + 3 for path in paths):
+        tops = {path.parts[depth] for path in paths}
+        if len(tops) > 1:
+            if all(top.lower() in _SPLITS for top in tops):
+                raise InvalidDataset(
+                    f"The archive holds {' and '.join(sorted(tops))}, with class folders in each. Make each a dataset."
+                )
+            break
+        depth += 1
+    return depth
 
 
 def content(archive: zipfile.ZipFile, member: Member) -> bytes:
@@ -105,14 +145,14 @@ def content(archive: zipfile.ZipFile, member: Member) -> bytes:
     try:
         with archive.open(member.info) as file:
             data = file.read(member.info.file_size + 1)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
-        raise InvalidDataset(f"{shown(member)} is damaged in the archive.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+        raise InvalidDataset(f"{shown(member.path)} is damaged in the archive.") from error
     if len(data) > member.info.file_size:
-        raise ArchiveBomb(f"{shown(member)} unpacks to more than it says.")
+        raise ArchiveBomb(f"{shown(member.path)} unpacks to more than it says.")
     return data
 
 
-def shown(member: Member) -> str:
+def shown(path: PurePosixPath) -> str:
     """The file's name for a reader: what it is called, printable and short."""
-    name = "".join(c if c.isprintable() else "?" for c in member.info.filename)
+    name = "".join(c if c.isprintable() else "?" for c in str(path))
     return name if len(name) <= 120 else f"{name[:60]}...{name[-50:]}"

@@ -1,6 +1,7 @@
 """Datasets from files nobody trusts become images in memory."""
 
 import io
+import unicodedata
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,7 @@ def _from_folders(path: Path, preprocessing: Preprocessing, classes: tuple[str, 
         pixels = _decoded(archive, files, preprocessing)
     if names is None:
         return Images(pixels, torch.full((len(files),), -1), preprocessing, classes)
-    number = {name: index for index, name in enumerate(names)}
+    number = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
     labels = torch.tensor([number[member.folder] for member in files])
     return Images(pixels, labels, preprocessing, names)
 
@@ -64,7 +65,8 @@ def _matched(folders: list[str], classes: tuple[str, ...] | None) -> tuple[str, 
     """The names by the number of the class: the model's where it has names, else the folders in their order."""
     if classes is None:
         return tuple(folders)
-    strangers = [folder for folder in folders if folder not in classes]
+    own = {unicodedata.normalize("NFC", name) for name in classes}
+    strangers = [folder for folder in folders if folder not in own]
     if strangers:
         raise ClassesMismatch(f"The data has a class {strangers[0]!r}, which the model does not name.")
     return classes
@@ -89,7 +91,7 @@ def _decoded(archive: zipfile.ZipFile, files: list[Member], preprocessing: Prepr
     pixels = torch.empty(len(files), channels, *preprocessing.size, dtype=torch.uint8)
 
     def decode(index: int, data: bytes) -> None:
-        pixels[index] = _image(data, shown(files[index]), preprocessing)
+        pixels[index] = _image(data, shown(files[index].path), preprocessing)
 
     # Around the threads, not in them: how a process is warned is one for all of them, and who sets it back last wins.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
@@ -104,9 +106,17 @@ def _image(data: bytes, name: str, preprocessing: Preprocessing) -> Tensor:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InvalidImage(f"{name} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are taken.")
-            return _fitted(image.convert("L" if preprocessing.channels == "gray" else "RGB"), preprocessing)
+            return _fitted(_in_bytes(image).convert("L" if preprocessing.channels == "gray" else "RGB"), preprocessing)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError, IndexError) as error:
         raise InvalidImage(f"{name} is no image that can be read.") from error
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """Gray of 16 bits in 8 bits: Pillow's own conversion makes everything above 255 white."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64).clip(0, 65_535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _fitted(image: Image.Image, preprocessing: Preprocessing) -> Tensor:

@@ -91,6 +91,87 @@ def test_one_folder_around_the_classes_is_understood(tmp_path: Path) -> None:
     assert folders(zipped(tmp_path / "d.zip", inner)).class_names == ("cat", "dog")
 
 
+@pytest.mark.parametrize("around", ["", "data/", "data/cifar/train/"])
+def test_class_folders_lie_below_folders_that_hold_nothing_else(tmp_path: Path, around: str) -> None:
+    # Given class folders, with folders within one of them, in folders that hold nothing else / When they are read
+    path = zipped(tmp_path / "d.zip", {f"{around}cat/1.png": png(), f"{around}dog/more/2.png": png()})
+    # Then classes are where the folders part
+    assert folders(path).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("around", ["", "data/"])
+def test_parts_of_a_dataset_are_no_classes(tmp_path: Path, around: str) -> None:
+    # Given images for training and for validation, each in class folders / When they are read as one dataset
+    names = [f"{around}{part}/{name}/1.png" for part in ("train", "val") for name in ("cat", "dog")]
+    path = zipped(tmp_path / "d.zip", dict.fromkeys(names, png()))
+    # Then it is refused, by their names
+    with pytest.raises(InvalidDataset, match="holds train and val, with class folders in each"):
+        folders(path)
+
+
+def test_an_image_of_a_kind_that_is_not_taken_is_named_and_not_left_out(tmp_path: Path) -> None:
+    # Given a class whose images are of another kind / When they are read / Then no class is lost in silence
+    with pytest.raises(InvalidDataset, match=r"b/1\.TIF is an image of a kind that is not taken. These are: .*\.jfif"):
+        folders(zipped(tmp_path / "d.zip", {"a/1.png": png(), "b/1.TIF": b"II*", "c/1.jpg": png()}))
+
+
+def test_names_in_utf_8_are_understood_where_the_archive_does_not_say_so(tmp_path: Path) -> None:
+    # Given an archive as `zip` writes it on Linux: names in UTF-8, without the flag that says so
+    names = ["cafe\u0301", "人", "国"]
+    raw = zipped(tmp_path / "d.zip", {f"{name}/1.png": png(i) for i, name in enumerate(names)}).read_bytes()
+    path = tmp_path / "unsaid.zip"
+    for header, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = raw.split(header)
+        raw = header.join([parts[0], *(p[: at - 4] + b"\0\0" + p[at - 2 :] for p in parts[1:])])
+    path.write_bytes(raw)
+    # When it is read, without and with the model's names / Then classes have their names, in the same order
+    assert folders(path).class_names == ("caf\u00e9", "人", "国")
+    model = ("国", "cafe\u0301", "人")
+    assert folders(path, classes=model).labels.tolist() == [1, 2, 0]
+
+
+def test_folders_may_be_parted_as_on_windows(tmp_path: Path) -> None:
+    # Given names with backslashes, and a colon within one / When they are read / Then they lie in class folders
+    path = zipped(tmp_path / "d.zip", {"cat\\12:30.png": png(), "dog\\1.png": png()})
+    images = folders(path)
+    assert (images.class_names, images.labels.tolist()) == (("cat", "dog"), [0, 1])
+
+
+def test_gray_of_sixteen_bits_keeps_its_shades(tmp_path: Path) -> None:
+    # Given a ramp over all that sixteen bits hold / When it is read
+    ramp, buffer = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8), io.BytesIO()
+    Image.fromarray(ramp).save(buffer, format="PNG")
+    images = folders(zipped(tmp_path / "d.zip", {"a/1.png": buffer.getvalue(), "b/1.png": png()}))
+    # Then it is a ramp over all that eight hold
+    found = images.pixels[0, 0].flatten().int()
+    assert (int(found.min()), int(found.max())) == (0, 255)
+    assert (found.diff() > 2).all()
+
+
+def test_what_is_no_image_may_be_large(tmp_path: Path) -> None:
+    # Given a file beside the images that no image may be as large as / When they are read / Then it does not matter
+    path = tmp_path / "d.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/1.png", "b/1.png"):
+            archive.writestr(name, png())
+        archive.writestr("annotations.json", bytes(65 * 1024**2))
+    assert len(folders(path)) == 2
+
+
+def test_damage_within_a_file_is_said(tmp_path: Path) -> None:
+    # Given an archive whose packed bytes were damaged / When it is read / Then the file is named
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format="BMP")
+    path = zipped(tmp_path / "d.zip", {"a/1.bmp": buffer.getvalue(), "b/1.png": png()})
+    raw = bytearray(path.read_bytes())
+    start = raw.index(b"a/1.bmp") + len("a/1.bmp")
+    raw[start : start + 8] = b"\xff" * 8
+    path.write_bytes(bytes(raw))
+    with pytest.raises(InvalidDataset, match=r"a/1\.bmp is damaged"):
+        folders(path)
+
+
 def test_preprocessing_is_what_the_contract_says(tmp_path: Path) -> None:
     # Given an image with a light half
     picture = np.zeros((16, 16, 3), dtype=np.uint8)
