@@ -12,6 +12,9 @@ from contract.value import Value
 #: Sides of the square inputs for which the catalogue keeps multiply-accumulates, in pixels.
 SIDES = (28, 32, 64, 96, 128, 192, 224)
 
+#: What red, green and blue give to gray (ITU-R BT.601), as Pillow takes them.
+_LUMA = (0.299, 0.587, 0.114)
+
 #: Channels, height and width.
 InputShape = tuple[int, int, int]
 
@@ -115,8 +118,34 @@ def architectures() -> dict[tuple[str, str], ArchitectureCard]:
     return {(entry.library, entry.name): entry.card() for entry in catalogue()}
 
 
-def resolve_preprocessing(architecture: Architecture, choice: PreprocessingChoice) -> Preprocessing:
-    """The client's choice over what the architecture documents."""
+def resolve_preprocessing(
+    architecture: Architecture, choice: PreprocessingChoice, *, pointer: str = "/preprocessing"
+) -> Preprocessing:
+    """The client's choice over what the architecture documents.
+
+    For gray images what it documents for colours is taken at the luma that colours become; one number stands for all
+    channels. Raises `InvalidRequest` where there are neither one nor as many as channels.
+    """
     default = architectures()[architecture.library, architecture.name].preprocessing
     chosen = {k: v for k, v in choice.model_dump().items() if v is not None}
-    return Preprocessing.model_validate(default.model_dump() | chosen)
+    found = default.model_dump() | chosen
+    for name in ("mean", "std"):
+        values = found[name] if name in chosen else _in_channels(found[name], found["channels"])
+        found[name] = _for_each(values, found["channels"], name, pointer)
+    return Preprocessing.model_validate(found)
+
+
+def _in_channels(documented: tuple[float, ...], channels: str) -> tuple[float, ...]:
+    if channels != "gray" or len(documented) == 1:
+        return documented
+    return (round(sum(part * value for part, value in zip(_LUMA, documented, strict=True)), 4),)
+
+
+def _for_each(values: tuple[float, ...], channels: str, name: str, pointer: str) -> tuple[float, ...]:
+    count = 1 if channels == "gray" else 3
+    if len(values) not in (1, count):
+        raise InvalidRequest(
+            f"{name} has {len(values)} numbers; for {channels} images give {'one' if count == 1 else 'one or three'}.",
+            pointer=f"{pointer}/{name}",
+        )
+    return values if len(values) == count else values * count

@@ -1,9 +1,10 @@
 """A model: an architecture by name, and its weights."""
 
+from collections import Counter
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contract.value import Instant, Links, Metadata, Sha256, Value
 
@@ -45,7 +46,7 @@ class PreprocessingChoice(Value):
     mean: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=3)
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1, max_length=3)
     channels: Literal["rgb", "gray"] | None = None
-    crop: float | None = Field(default=None, gt=0, le=1)
+    crop: float | None = Field(default=None, ge=0.1, le=1)
 
 
 class ModelFormat(StrEnum):
@@ -63,6 +64,13 @@ class ContentState(StrEnum):
     READY = "ready"
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is there twice, and images are matched to classes by name")
+    return names
+
+
 ClassNames = Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(min_length=2, max_length=100_000)]
 
 
@@ -74,7 +82,7 @@ class ModelCreation(Value):
     format: ModelFormat = ModelFormat.SAFETENSORS
     preprocessing: PreprocessingChoice = PreprocessingChoice()
     #: Names of the classes in the order of the outputs.
-    classes: ClassNames | None = None
+    classes: Annotated[ClassNames, AfterValidator(_each_once)] | None = None
     metadata: Metadata = Field(default_factory=dict)
 
 

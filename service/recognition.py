@@ -44,6 +44,9 @@ Format = ModelFormat | DatasetFormat
 
 def check_beginning(beginning: bytes, format: Format) -> None:
     """Refuse what cannot be of this format; raises `PickleNotAllowed` or `UnsupportedFormat`."""
+    if format is ModelFormat.SAFETENSORS and beginning[8:9] == b"{":
+        # Its first eight bytes are a number, which may look like anything.
+        return
     if beginning.startswith(_PICKLE) or (beginning[:1] in (b"(", b"c") and format is ModelFormat.PT):
         raise PickleNotAllowed
     name = next((name for magic, name in _NAMES.items() if beginning.startswith(magic)), None)

@@ -9,7 +9,7 @@ from contract.dataset import DatasetCreation
 from contract.job import Job
 from contract.model import ModelCreation
 from contract.spec import InlineJobSpec, JobSpec
-from service.creation import add_model, check_architecture
+from service.creation import add_model, check_model
 from service.house import TENANT, House
 from service.idempotent import Repeatable, answer_once, answer_with
 from service.multipart import DATASETS, Parts, announced_in, pointer_of
@@ -55,7 +55,7 @@ def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     check(_resolved(parts.spec, _placeholders(parts.spec)), house.workforce)
     for name, creation in announced_in(parts.spec).items():
         if isinstance(creation, ModelCreation):
-            check_architecture(creation, pointer=f"{pointer_of(name)}/architecture")
+            check_model(creation, pointer=pointer_of(name))
     made: dict[str, str] = {}
 
     def act(reply: Reply[Job] | None) -> Job:

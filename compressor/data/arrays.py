@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from contract.failures import ArchiveBomb, ClassesMismatch, DatasetTooLarge, InvalidDataset, PickleNotAllowed
+from contract.failures import ArchiveBomb, ClassesMismatch, DatasetTooLarge, Failure, InvalidDataset, PickleNotAllowed
 from contract.model import Preprocessing
 
 MAX_ARRAY, MAX_RATIO = 32 * 1024**3, 1000
@@ -25,10 +25,13 @@ def read_arrays(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[Any],
     try:
         with zipfile.ZipFile(path) as archive:
             x, y = _member(archive, "x"), _member(archive, "y")
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError, SyntaxError) as error:
+    except Failure:
+        raise
+    except Exception as error:
+        # What parsers raise of broken headers is anything: TokenError, TypeError, MemoryError, zlib.error and others.
         raise InvalidDataset("The dataset is no npz file that can be read.") from error
-    if x is None:
-        raise InvalidDataset("The npz file has no array x.")
+    if x is None or not x.ndim:
+        raise InvalidDataset("The npz file has no array x with an entry for each image.")
     labels = np.full(len(x), -1) if y is None else _labels(y)
     if len(x) != len(labels) or not len(x):
         raise InvalidDataset(f"x has {len(x)} entries and y has {len(labels)}; both need the same, and one at least.")
@@ -64,8 +67,14 @@ def _check_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], file_
 
 
 def _labels(y: NDArray[Any]) -> NDArray[np.int64]:
+    """One class number for each image; also of a column, and of floats that are whole, as others keep them."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 1 and y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all():
+        y = y.astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "bui":
-        raise InvalidDataset("y must be one integer for each image.")
+        way = " Of one number for each class, give y.argmax(1)." if y.ndim == 2 else ""
+        raise InvalidDataset(f"y must be one integer for each image, and is {y.dtype} of shape {list(y.shape)}.{way}")
     if len(y) and not 0 <= int(y.min()) <= int(y.max()) < 2**31:
         raise ClassesMismatch("y holds a class number below 0 or above all classes.")
     return y.astype(np.int64)

@@ -21,6 +21,15 @@ _PLAIN = {
     "inception_v3": {"aux_logits": False, "init_weights": False, "transform_input": False},
 }
 
+_UPLOADED = "Weights are those that are uploaded."
+#: Options that would read files of others, or say otherwise what is said elsewhere; and what to do instead.
+_NO_OPTIONS = {
+    **dict.fromkeys(
+        ("pretrained", "weights", "checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"), _UPLOADED
+    ),
+    "in_chans": 'Of gray images, preprocessing has the channels "gray".',
+}
+
 
 @cache
 def names(library: str) -> frozenset[str]:
@@ -60,6 +69,9 @@ def _constructor(architecture: Architecture, options: dict[str, Any], in_channel
         close = get_close_matches(name, names(library), n=3)
         near = f" Did you mean {' or '.join(close)}?" if close else ""
         raise InvalidArchitecture(f"{library} has no architecture {name}.{near}")
+    stranger = next((option for option in options if option in _NO_OPTIONS), None)
+    if stranger is not None:
+        raise InvalidArchitecture(f"{stranger} is no option that is taken. {_NO_OPTIONS[stranger]}")
     if library == "timm":
         import timm
 
@@ -86,7 +98,10 @@ def _with_channels(module: nn.Module, in_channels: int) -> nn.Module:
 def _constructed(architecture: Architecture, construct: Callable[[], nn.Module]) -> nn.Module:
     try:
         return construct()
-    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, ZeroDivisionError, IndexError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Constructors compute with whatever options they are given, and fail as they may.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidArchitecture(
             f"{architecture.name} cannot be built with {_told(architecture)}: {reason}."
@@ -102,7 +117,7 @@ def _check_size(architecture: Architecture, construct: Callable[[], nn.Module]) 
     try:
         with torch.device("meta"):
             hollow = construct()
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+    except Exception:
         # Some constructors compute with their tensors, which meta tensors cannot; a wrong option fails for real below.
         return
     size = sum(p.numel() * 4 for p in hollow.parameters())

@@ -28,6 +28,9 @@ _REFUSALS = (
 )  # fmt: skip
 #: Layers without a product that is counted. Without numbers (on the meta device) they take torch longest.
 _NORMALIZING = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+#: With their published weights torchvision builds these so that they turn inputs into what TensorFlow's networks want,
+#: which are those of this normalization; here they are built without that.
+_FROM_TENSORFLOW = frozenset({"googlenet", "inception_v3"})
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -129,9 +132,10 @@ def _of_torchvision(name: str) -> Preprocessing:
     """What the default weights were evaluated with; their resize over their crop is the crop's fraction."""
     transforms = torchvision().models.get_model_weights(name).DEFAULT.transforms()
     size, resize = transforms.crop_size[0], transforms.resize_size[0]
-    return Preprocessing(
-        size=(size, size), mean=tuple(transforms.mean), std=tuple(transforms.std), crop=round(size / resize, 4)
-    )
+    mean, std = tuple(transforms.mean), tuple(transforms.std)
+    if name in _FROM_TENSORFLOW:
+        mean, std = (0.5,) * 3, (0.5,) * 3
+    return Preprocessing(size=(size, size), mean=mean, std=std, crop=round(size / resize, 4))
 
 
 def _accuracy_of_torchvision(name: str) -> float:

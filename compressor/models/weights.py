@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -30,11 +31,17 @@ _DTYPES = frozenset(
     }
 )  # fmt: skip
 #: What training code wraps around a state_dict, and before its names.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema")
+_WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema", "ema_state_dict", "ema",
+)  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 #: Heads that GoogLeNet and Inception have for training only, and counters that inference does not read.
 _IGNORED = ("aux1.", "aux2.", "AuxLogits.")
 _COUNTER = "num_batches_tracked"
+#: What averages of weights, losses and counters of operations leave beside a network's tensors.
+_BESIDE = re.compile(r"n_averaged|(criterion|loss|loss_fn)\..*|(.*\.)?total_(ops|params)")
+#: In what torch says of a pickle that holds something else than tensors.
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
 def read_weights(path: Path, format: ModelFormat) -> dict[str, Tensor]:
@@ -82,17 +89,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, weights_only=True, mmap=False, map_location="cpu")
     except pickle.UnpicklingError as error:
-        raise PickleNotAllowed("The .pt file holds more than tensors, and nothing uploaded is executed.") from error
-    except (
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+        found = _GLOBAL.search(str(error))
+        more = f" ({found[1]})" if found else ""
+        raise PickleNotAllowed(
+            f"The .pt file holds more than tensors{more}, and nothing uploaded is executed. Save the state_dict alone."
+        ) from error
+    except Exception as error:
+        # What the reader raises of broken pickles is anything: IndexError, struct.error, AssertionError and others.
         raise InvalidModel(f"The .pt file cannot be read: {_first_line(error)}") from error
     tensors = _unwrapped(content)
     for name, tensor in tensors.items():
@@ -106,7 +109,9 @@ def _check_archive(path: Path) -> None:
         raise PickleNotAllowed("The .pt file is not in the zip format that torch.save has written since 1.6.")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    parts = {part for entry in entries for part in PurePosixPath(entry.filename).parts}
+    # All stand below a folder that bears the file's name, whatever that is; those of the oldest torch.export do not.
+    paths = [PurePosixPath(entry.filename).parts for entry in entries]
+    parts = {part for path in paths for part in path[1:] or path}
     if parts & {"constants.pkl", "code", "extern_modules", "archive_format"}:
         raise ExecutableModelNotAllowed
     if len(entries) > 2 * MAX_TENSORS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -114,10 +119,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _unwrapped(content: object) -> dict[str, Tensor]:
-    for name in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
+    while isinstance(content, Mapping) and (name := _wrapper_in(content)) is not None:
+        content = content[name]
     if not isinstance(content, Mapping):
         raise InvalidModel("The .pt file holds no state_dict.")
     stranger = next((str(name) for name, value in content.items() if not isinstance(value, Tensor)), None)
@@ -126,6 +129,10 @@ def _unwrapped(content: object) -> dict[str, Tensor]:
     if len(content) > MAX_TENSORS:
         raise InvalidModel(f"The .pt file holds more than {MAX_TENSORS} tensors.")
     return {str(name): value for name, value in content.items()}
+
+
+def _wrapper_in(content: Mapping[object, object]) -> str | None:
+    return next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
 
 
 def _check_storage(name: str, tensor: Tensor) -> None:
@@ -163,8 +170,8 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _renamed(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without what wrappers have put before their names."""
-    found = dict(weights)
+    """The weights without what wrappers have put before their names, and beside them."""
+    found = {name: tensor for name, tensor in weights.items() if name in wanted or not _BESIDE.fullmatch(name)}
     while prefix := next((p for p in _PREFIXES if found and all(n.startswith(p) for n in found)), None):
         if set(found) & set(wanted):
             break

@@ -41,6 +41,35 @@ def test_preprocessing_defaults_to_what_the_architecture_documents(http: httpx.C
     }  # fmt: skip
 
 
+def test_for_gray_images_colours_are_documented_at_their_luma(http: httpx.Client) -> None:
+    # Given a model for gray images, whose architecture documents colours / When it is created
+    created = new_model(http, preprocessing={"size": [28, 28], "channels": "gray"})["preprocessing"]
+    # Then there is one number for the one channel, and what was said stays
+    assert isinstance(created, dict)
+    assert (created["mean"], created["std"]) == ([0.459], [0.2256])
+    one = new_model(http, preprocessing={"mean": [0.5], "std": [0.25, 0.25, 0.3]})["preprocessing"]
+    assert isinstance(one, dict)
+    assert (one["mean"], one["std"]) == ([0.5, 0.5, 0.5], [0.25, 0.25, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("said", "pointer"),
+    [
+        ({"preprocessing": {"channels": "gray", "mean": [0.5, 0.5, 0.5]}}, "/preprocessing/mean"),
+        ({"preprocessing": {"std": [0.5, 0.5]}}, "/preprocessing/std"),
+        ({"preprocessing": {"crop": 1e-9}}, "/preprocessing/crop"),
+        ({"classes": ["crane", "heron", "crane"]}, "/classes"),
+    ],
+)
+def test_what_no_image_can_be_read_by_is_refused_at_once(
+    http: httpx.Client, said: dict[str, object], pointer: str
+) -> None:
+    # Given a model whose images or classes nobody could read / When it is created / Then what is wrong is pointed to
+    answer = http.post("/v1/models", json={"architecture": {"name": "resnet18"}, **said})
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [

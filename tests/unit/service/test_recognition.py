@@ -14,7 +14,7 @@ import torch
 from contract.dataset import DatasetFormat
 from contract.failures import ExecutableModelNotAllowed, Failure, UnsupportedFormat
 from contract.model import ModelFormat
-from service.recognition import check_whole
+from service.recognition import check_beginning, check_whole
 
 
 @contextmanager
@@ -53,6 +53,13 @@ def saved(thing: object) -> bytes:
 def test_what_is_of_its_format_passes(content: bytes, format: ModelFormat | DatasetFormat) -> None:
     with uploaded(content) as file:
         check_whole(file, format)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 23_117, 35_615])
+def test_a_length_that_looks_like_another_format_is_a_length(length: int) -> None:
+    # Given safetensors whose header is as long as makes its first bytes those of a pickle, a program or gzip
+    # When they arrive / Then they pass
+    check_beginning(length.to_bytes(8, "little") + b'{"weight": ', ModelFormat.SAFETENSORS)
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,9 @@ X, Y = np.zeros((4, 3, 8, 8), dtype=np.float32), np.array([0, 1, 0, 1])
         ({"x": X[:, :, :4], "y": Y}, InvalidDataset),
         ({"x": X + np.nan, "y": Y}, InvalidDataset),
         ({"x": X.astype(np.int32), "y": Y}, InvalidDataset),
-        ({"x": X, "y": Y.astype(float)}, InvalidDataset),
+        ({"x": X, "y": Y + 0.5}, InvalidDataset),
+        ({"x": X, "y": np.eye(4)[Y]}, InvalidDataset),
+        ({"x": np.array(5), "y": Y}, InvalidDataset),
         ({"x": X, "y": Y - 1}, ClassesMismatch),
         ({"x": X, "y": Y * 2**40}, ClassesMismatch),
         ({"x": X, "y": Y * 0}, SingleClass),
@@ -333,6 +335,38 @@ def test_wrong_arrays_are_refused_by_name(tmp_path: Path, said: dict[str, np.nda
     # Given arrays that are no dataset / When they are read / Then the failure has its name
     np.savez(tmp_path / "d.npz", **said)
     with pytest.raises(failure):
+        arrays(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    "y", [Y[:, None], Y.astype(float), Y.astype(">i2"), Y.astype(bool)], ids=lambda y: str(y.dtype)
+)
+def test_class_numbers_may_be_kept_as_others_keep_them(tmp_path: Path, y: np.ndarray) -> None:
+    # Given numbers in a column, as floats, of another byte order / When they are read / Then they are these numbers
+    np.savez(tmp_path / "d.npz", x=X, y=y)
+    assert arrays(tmp_path / "d.npz").labels.tolist() == y.flatten().astype(int).tolist()
+
+
+def test_one_number_for_each_class_says_what_to_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=np.eye(4)[Y])
+    with pytest.raises(InvalidDataset, match=r"float64 of shape \[4, 4\]. Of one number for each class, give y.argm"):
+        arrays(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': ((",
+        b"-" * 9000,
+        b"{'descr':'|u1','fortran_order':False,'shape':(True,8)}",
+    ],
+    ids=["breaks off", "nested", "a truth"],
+)
+def test_broken_headers_are_no_datasets(tmp_path: Path, header: bytes) -> None:
+    # Given an array with a header that nobody wrote on purpose / When it is read / Then it is said to be unreadable
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InvalidDataset):
         arrays(tmp_path / "d.npz")
 
 

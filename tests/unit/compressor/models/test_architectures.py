@@ -51,6 +51,11 @@ def test_gray_images_have_one_channel(library: str) -> None:
         (Architecture(name="resnet18", options={"num_classes": -3}), "num_classes=-3"),
         (Architecture(name="resnet18", options={"num_classes": 2**33}), "GiB"),
         (Architecture(name="mobilenet_v2", options={"width_mult": 1e6}), "GiB"),
+        (Architecture(library="timm", name="resnet18", options={"act_layer": "foo"}), "act_layer=foo"),
+        (Architecture(library="timm", name="resnet18", options={"global_pool": "x"}), "global_pool=x"),
+        (Architecture(library="timm", name="resnet18", options={"checkpoint_path": "/etc/passwd"}), "is no option"),
+        (Architecture(library="timm", name="resnet18", options={"in_chans": 1}), 'channels "gray"'),
+        (Architecture(name="resnet18", options={"weights": "DEFAULT"}), "those that are uploaded"),
     ],
 )
 def test_what_cannot_be_built_says_why(architecture: Architecture, words: str) -> None:

@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,6 +44,61 @@ def test_wrappers_and_prefixes_are_understood(tmp_path: Path, wrap: object, pref
     load_into(module, read_weights(path, ModelFormat.PT))
     # Then the network has these weights
     assert torch.equal(module[0].weight, state[f"{prefix}0.weight"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"n_averaged": torch.tensor(3), **{f"module.{name}": t for name, t in s.items()}},
+        lambda s: {"state_dict": {"criterion.weight": torch.ones(2), **{f"model.{n}": t for n, t in s.items()}}},
+        lambda s: {**s, "total_ops": torch.tensor(1.0), "0.total_params": torch.tensor(1.0)},
+        lambda s: {"model": {"state_dict": s, "epoch": 3}},
+        lambda s: {"model_ema": s},
+    ],
+    ids=["an average", "a loss", "a count of operations", "a wrapper in another", "an average by its name"],
+)
+def test_what_training_code_leaves_beside_weights_does_not_matter(tmp_path: Path, wrap: object) -> None:
+    # Given a state_dict with something beside it / When it is read and loaded / Then the network has its weights
+    state, module = network().state_dict(), network()
+    load_into(module, read_weights(saved(tmp_path / "w.pt", wrap(state)), ModelFormat.PT))  # type: ignore[operator]
+    assert torch.equal(module[0].weight, state["0.weight"])
+
+
+def test_a_layer_that_is_called_like_a_loss_is_a_layer() -> None:
+    # Given a network with a layer of that name / When its weights are loaded / Then that layer has its own
+    first, second = (nn.ModuleDict({"loss": nn.Linear(2, 2)}) for _ in range(2))
+    load_into(second, first.state_dict())
+    assert torch.equal(first["loss"].weight, second["loss"].weight)
+
+
+def test_a_file_may_be_called_as_parts_of_programs_are(tmp_path: Path) -> None:
+    # Given weights in a file called code.pt, after which torch names the folder in it / When they are read
+    path = saved(tmp_path / "code.pt", network().state_dict())
+    assert "code/data.pkl" in zipfile.ZipFile(path).namelist()
+    # Then that is no program
+    assert read_weights(path, ModelFormat.PT)
+
+
+def test_what_a_checkpoint_holds_beside_tensors_is_named(tmp_path: Path) -> None:
+    # Given a checkpoint with a number of numpy's / When it is read / Then it is said what must not be in it
+    path = saved(tmp_path / "w.pt", {"state_dict": network().state_dict(), "best": np.float64(0.9)})
+    with pytest.raises(PickleNotAllowed, match=r"\(numpy\S*scalar\).*Save the state_dict alone"):
+        read_weights(path, ModelFormat.PT)
+
+
+@pytest.mark.parametrize("raw", [b"\x80\x02.", b"\x80\x02X\xff", b"\x80\x02K\x01Q."])
+def test_broken_pickles_are_no_models(tmp_path: Path, raw: bytes) -> None:
+    # Given the archive of a state_dict whose pickle breaks off / When it is read / Then it is said to be unreadable
+    path = tmp_path / "w.pt"
+    with (
+        zipfile.ZipFile(saved(tmp_path / "whole.pt", network().state_dict())) as whole,
+        zipfile.ZipFile(path, "w") as out,
+    ):
+        for entry in whole.infolist():
+            name = entry.filename.replace("whole/", "w/")
+            out.writestr(name, raw if name == "w/data.pkl" else whole.read(entry))
+    with pytest.raises((InvalidModel, PickleNotAllowed)):
+        read_weights(path, ModelFormat.PT)
 
 
 def test_halves_become_floats(tmp_path: Path) -> None:
