@@ -18,15 +18,12 @@ from sqlalchemy.exc import IntegrityError
 from contract.failures import ContentGone, InputCorrupt, Unavailable
 from storage.columns import seconds_from_now
 from storage.database import Database
-from storage.garbage import Garbage
+from storage.garbage import PIN_SECONDS, Garbage
 from storage.identity import new_ulid
 from storage.intake import Writer, check_room
 from storage.schema import blobs
 from storage.shelves import Shelf, room_needed, shelf_at
 from storage.values import Blob
-
-#: Between a blob's arrival and the row that refers to it.
-PIN_SECONDS = 1800
 
 _COPY_PIECE = 1024**2
 
