@@ -18,15 +18,12 @@ from sqlalchemy.exc import IntegrityError
 from contract.failures import ContentGone, InputCorrupt, Unavailable
 from storage.columns import seconds_from_now
 from storage.database import Database
-from storage.garbage import Garbage
+from storage.garbage import PIN_SECONDS, Garbage
 from storage.identity import new_ulid
 from storage.intake import Writer, check_room
 from storage.schema import blobs
 from storage.shelves import Shelf, room_needed, shelf_at
 from storage.values import Blob
-
-#: Between a blob's arrival and the row that refers to it.
-PIN_SECONDS = 1800
 
 _COPY_PIECE = 1024**2
 
@@ -105,20 +102,18 @@ class Blobs:
         return row
 
     def _place(self, tenant: str, file: Path, blob: Blob) -> None:
-        row = self._pin(tenant, blob)
-        # The row says what should be there; a disk that lost it is given it again.
-        if row.present and self._shelf.size(row.key) == blob.size_bytes:
-            return
-        self._shelf.put(file, row.key)
-        if not self._arrived(row.key):
-            self._shelf.delete(row.key)
+        key = self._pin(tenant, blob)
+        # Also where the row says that they are there: a disk that lost or damaged them is given them again.
+        self._shelf.put(file, key)
+        if not self._arrived(key):
+            self._shelf.delete(key)
             raise Unavailable("Storing took so long that the place was given up.", retry_after=1)
 
     def _arrived(self, key: str) -> bool:
         with self._database.write() as connection:
             return connection.execute(update(blobs).where(blobs.c.key == key).values(present=True)).rowcount == 1
 
-    def _pin(self, tenant: str, blob: Blob) -> Row[Any, Any]:
+    def _pin(self, tenant: str, blob: Blob) -> str:
         try:
             with self._database.write() as connection:
                 return _pin(connection, tenant, blob)
@@ -136,16 +131,15 @@ def open_blobs(url: str, database: Database, *, spool: Path, min_free_bytes: int
     return Blobs(database, shelf_at(url, spool=spool), min_free_bytes=min_free_bytes)
 
 
-def _pin(connection: Connection, tenant: str, blob: Blob) -> Row[Any, Any]:
+def _pin(connection: Connection, tenant: str, blob: Blob) -> str:
     mine = and_(blobs.c.tenant == tenant, blobs.c.sha256 == blob.sha256)
     pin = {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
-    pinned = update(blobs).where(mine).values(**pin).returning(blobs.c.key, blobs.c.present)
-    row = connection.execute(pinned).one_or_none()
-    if row is None:
-        fresh = {"tenant": tenant, "sha256": blob.sha256, "size_bytes": blob.size_bytes, "key": _key(tenant, blob)}
+    key = connection.execute(update(blobs).where(mine).values(**pin).returning(blobs.c.key)).scalar_one_or_none()
+    if key is None:
+        key = _key(tenant, blob)
+        fresh = {"tenant": tenant, "sha256": blob.sha256, "size_bytes": blob.size_bytes, "key": key}
         connection.execute(insert(blobs).values(present=False, **fresh, **pin))
-        row = connection.execute(pinned).one()
-    return row
+    return key
 
 
 def _key(tenant: str, blob: Blob) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -10,6 +11,9 @@ from storage.columns import now, seconds_from_now
 from storage.database import Database
 from storage.schema import artifacts, blobs, checkpoints, datasets, discarded, models
 from storage.shelves import Shelf
+
+#: Between a blob's arrival and the row that refers to it.
+PIN_SECONDS = 1800
 
 #: Between the mark and the end.
 GRACE_SECONDS = 600
@@ -32,6 +36,15 @@ def _referred() -> ColumnElement[bool]:
 
 def _unneeded() -> ColumnElement[bool]:
     return and_(~_referred(), blobs.c.pinned_until < now())
+
+
+def let_go(connection: Connection, *, tenant: str, sha256: str, since: datetime) -> None:
+    """Let the next collector have a blob that a row referred to since then, and that nobody reads or needs any more."""
+    mine = and_(blobs.c.tenant == tenant, blobs.c.sha256 == sha256, ~_referred())
+    # A pin that lasts longer is of one who brought the same bytes later, and is about to refer to them.
+    served = blobs.c.pinned_until <= since + timedelta(seconds=PIN_SECONDS)
+    ripe = {"pinned_until": now(), "marked_at": seconds_from_now(-GRACE_SECONDS)}
+    connection.execute(update(blobs).where(mine, served).values(**ripe))
 
 
 class Garbage:

@@ -1,4 +1,4 @@
-"""Where blobs lie: a folder, or an object store. A key is written once, and what lies under it never changes."""
+"""Where blobs lie: a folder, or an object store. Whoever writes a key again writes the same bytes."""
 
 import errno
 import os
@@ -32,7 +32,10 @@ class Shelf(Protocol):
     inbox: Path
 
     def put(self, file: Path, key: str) -> None:
-        """Move a file of the inbox under its key, whole and durable; raises `StorageFull` or `Unavailable`."""
+        """Move a file of the inbox under its key, whole and durable; raises `StorageFull` or `Unavailable`.
+
+        What lies there already is replaced at once.
+        """
         ...
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
@@ -80,7 +83,7 @@ class Folder:
         self.inbox.mkdir(parents=True, exist_ok=True)
 
     def put(self, file: Path, key: str) -> None:
-        """Rename, so that the bytes appear at once or not at all."""
+        """Rename, so that the bytes appear at once or not at all; an open reader keeps those that it has."""
         place = self._root / key
         with room_needed():
             _make_folder(place.parent, below=self._root)

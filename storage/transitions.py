@@ -9,6 +9,7 @@ from contract.failures import Problem
 from contract.job import EventKind, JobState, StateReason, StepState
 from contract.value import Json
 from storage.columns import microseconds, microseconds_of, now, seconds_from_now
+from storage.garbage import let_go
 from storage.schema import checkpoints, events, job_steps, jobs, rings
 from storage.values import Claim
 
@@ -68,7 +69,7 @@ def end(
     cause: dict[str, Json] = {} if error is None else {"error": error.model_dump(mode="json", exclude_none=True)}
     tell(connection, row, _KIND_OF_END[state], {"state": state.value, **cause})
     _leave_steps(connection, row.id, StepState.CANCELED if state is JobState.CANCELED else StepState.FAILED)
-    connection.execute(delete(checkpoints).where(checkpoints.c.job_id == row.id))
+    drop_checkpoint(connection, row.id)
     return True
 
 
@@ -94,6 +95,15 @@ def requeue(
     _leave_steps(connection, row.id, StepState.PENDING)
     ring(connection, [row.device], delay_seconds=delay_seconds)
     return True
+
+
+def drop_checkpoint(connection: Connection, job_id: str) -> None:
+    """Forget where the job's attempts left off, and the bytes with it: only the start of an attempt reads them."""
+    mine = delete(checkpoints).where(checkpoints.c.job_id == job_id)
+    content = (checkpoints.c.tenant, checkpoints.c.sha256, checkpoints.c.created_at)
+    row = connection.execute(mine.returning(*content)).one_or_none()
+    if row is not None:
+        let_go(connection, tenant=row.tenant, sha256=row.sha256, since=row.created_at)
 
 
 def _leave_steps(connection: Connection, job_id: str, state: StepState) -> None:

@@ -12,7 +12,7 @@ from storage.database import Database
 from storage.progress import NO_PROGRESS
 from storage.schema import jobs
 from storage.terms import STANDARD_TERMS, Terms
-from storage.transitions import end, requeue, ring
+from storage.transitions import end, not_canceled, requeue, ring
 
 #: Jobs looked at in one pass; what is left waits for the next.
 _BATCH = 500
@@ -67,7 +67,7 @@ class Upkeep:
             return connection.execute(select(jobs.c.id).where(where).limit(1)).first() is not None
 
     def _each(self, where: ColumnElement[bool], act: Callable[[Connection, Row[Any]], bool]) -> int:
-        columns = (jobs.c.id, jobs.c.fence, jobs.c.attempt, jobs.c.cancel_requested_at, _DEADLINE_PASSED.label("late"))
+        columns = (jobs.c.id, jobs.c.fence, jobs.c.attempt, _DEADLINE_PASSED.label("late"))
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).where(where).order_by(jobs.c.id).limit(_BATCH)).all()
         return sum(self._act(act, row) for row in rows)
@@ -78,17 +78,21 @@ class Upkeep:
 
     def _reap_one(self, connection: Connection, row: Row[Any]) -> bool:
         lost = and_(jobs.c.id == row.id, jobs.c.fence == row.fence, _LEASE_RAN_OUT)
-        if row.cancel_requested_at is not None:
-            return end(connection, lost, state=JobState.CANCELED)
+        # The flag may have come since we looked, and is never taken back: what is still lost here was canceled.
+        return self._take_back(connection, and_(lost, not_canceled()), row) or end(
+            connection, lost, state=JobState.CANCELED
+        )
+
+    def _take_back(self, connection: Connection, where: ColumnElement[bool], row: Row[Any]) -> bool:
         if row.late:
-            return _fail(connection, lost, DeadlineExceeded())
+            return _fail(connection, where, DeadlineExceeded())
         if row.attempt >= self._terms.max_attempts:
             return _fail(
-                connection, lost, WorkerLost(f"The worker was lost {row.attempt} times while it ran this job.")
+                connection, where, WorkerLost(f"The worker was lost {row.attempt} times while it ran this job.")
             )
         return requeue(
             connection,
-            lost,
+            where,
             reason=StateReason.WORKER_LOST,
             ring_again_seconds=self._terms.ring_again_seconds,
             delay_seconds=self._terms.backoff_after(row.attempt),

@@ -149,6 +149,35 @@ def test_bytes_that_the_disk_lost_can_be_given_again(house: House) -> None:
     assert _read(house.blobs, blob.sha256) == b"precious"
 
 
+def test_bytes_that_were_damaged_can_be_given_again(house: House, tmp_path: Path) -> None:
+    # Given stored bytes that have changed, and are as many as before
+    blob = house.keep(b"precious")
+    damaged = house.shelf.inbox / "damaged"
+    damaged.write_bytes(b"precIous")
+    house.shelf.put(damaged, _key(house, blob.sha256))
+    with pytest.raises(InputCorrupt):
+        house.blobs.copy_to(TENANT, blob.sha256, path=tmp_path / "bad")
+
+    # When they come again, then a job can read them, and nothing else is left
+    assert house.keep(b"precious") == blob
+    house.blobs.copy_to(TENANT, blob.sha256, path=tmp_path / "good")
+    assert (tmp_path / "good").read_bytes() == b"precious"
+    assert (_rows(house), _inbox(house)) == (1, [])
+
+
+@in_a_folder
+def test_bytes_are_read_to_their_end_where_they_come_again_meanwhile(house: House) -> None:
+    # Given a reader in the midst of bytes in a folder
+    content = os.urandom(3_000_000)
+    blob = house.keep(content)
+    reading = house.blobs.read(TENANT, blob.sha256)
+    first = next(reading)
+
+    # When they come again, then the reader gets the rest all the same
+    house.keep(content)
+    assert first + b"".join(reading) == content
+
+
 def _key(house: House, sha256: str) -> str:
     with house.database.read() as connection:
         return str(connection.execute(select(rows.c.key).where(rows.c.sha256 == sha256)).scalar_one())

@@ -1,9 +1,17 @@
 """What the keeper puts right."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from sqlalchemy import Connection
 
 from contract.failures import NotFound
 from contract.job import JobState, StateReason, StepState
+from storage.database import Database
+from storage.upkeep import Upkeep
 from storage.values import Claim, JobEnd
 from tests.integration.storage.house import TENANT, House, card, progress
 
@@ -64,6 +72,47 @@ def test_a_lost_job_that_was_to_be_cancelled_has_ended(house: House) -> None:
     house.jobs.request_cancel(TENANT, claim.job_id)
     _lose(house, claim)
     assert house.job(claim).state is JobState.CANCELED
+
+
+class SlowDatabase(Database):
+    """A database to which others come between a look at it and the transaction that follows."""
+
+    def __init__(self, database: Database, meanwhile: Callable[[], object]) -> None:
+        self._database = database
+        self._meanwhile = meanwhile
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """As the other does."""
+        with self._database.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Late."""
+        self._meanwhile()
+        with self._database.write() as connection:
+            yield connection
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "limits"), [(3, {}), (1, {}), (3, {"max_run_seconds": 30})], ids=["queued", "lost", "late"]
+)
+def test_a_cancel_that_comes_while_a_job_is_reaped_ends_it(
+    house: House, max_attempts: int, limits: dict[str, Any]
+) -> None:
+    # Given a lost job that would be queued again, or fail
+    claim = house.running(limits=limits)
+    house.pass_time(house.terms.lease_seconds + 1)
+
+    # When its client cancels it just after the keeper has looked, and before it acts
+    slow = SlowDatabase(house.database, lambda: house.jobs.request_cancel(TENANT, claim.job_id))
+    assert Upkeep(slow, replace(house.terms, max_attempts=max_attempts)).reap() == 1
+
+    # Then it is canceled, as the client was told
+    job = house.job(claim)
+    assert (job.state, job.error) == (JobState.CANCELED, None)
+    assert house.told(claim)[-1] == "job.canceled"
 
 
 def test_a_lost_job_past_its_deadline_has_failed(house: House) -> None:
