@@ -50,12 +50,17 @@ def validate(house: House, raw: Any) -> JobSpec:
     return spec
 
 
+def validate_parts(house: House, spec: InlineJobSpec) -> InlineJobSpec:
+    """The spec of a multipart job in the same way, without the files that it announces."""
+    to_come = _placeholders(spec)
+    _check_parts(house, spec)
+    house.jobs.check_inputs(TENANT, _resolved(spec, to_come), but=to_come.values())
+    return spec
+
+
 def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     """Accept a job with all that came with it; where it is refused nothing of that is left."""
-    check(_resolved(parts.spec, _placeholders(parts.spec)), house.workforce)
-    for name, creation in announced_in(parts.spec).items():
-        if isinstance(creation, ModelCreation):
-            check_architecture(creation, pointer=f"{pointer_of(name)}/architecture")
+    _check_parts(house, parts.spec)
     made: dict[str, str] = {}
 
     def act(reply: Reply[Job] | None) -> Job:
@@ -69,6 +74,13 @@ def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     except BaseException:
         _unmake(house, made.values())
         raise
+
+
+def _check_parts(house: House, spec: InlineJobSpec) -> None:
+    check(_resolved(spec, _placeholders(spec)), house.workforce)
+    for name, creation in announced_in(spec).items():
+        if isinstance(creation, ModelCreation):
+            check_architecture(creation, pointer=f"{pointer_of(name)}/architecture")
 
 
 def _make(house: House, creation: ModelCreation | DatasetCreation, blob: Blob) -> str:

@@ -221,6 +221,40 @@ def test_one_call_brings_everything(api: Api) -> None:
     assert made["steps"][1]["teacher"] == ["original", made["steps"][0]["teacher"]]
 
 
+def test_one_call_can_be_checked_and_stores_nothing(http: httpx.Client) -> None:
+    # Given a spec that says what the parts are, with a file and without
+    spec = SPEC | {"model": {"architecture": ARCHITECTURE}, "data": {"evaluation": ready_dataset(http)}}
+    said = {"spec": (None, json.dumps(spec), "application/json")}
+    bodies: list[dict[str, object]] = [said, {**said, "model": ("w.safetensors", safetensors(300_000))}]
+    before = [http.get(url).json()["data"] for url in ("/v1/models", "/v1/jobs")]
+    # When it is only checked
+    answers = [http.post("/v1/jobs?validate_only=true", files=files) for files in bodies]
+    # Then it comes back with every default, and there is no more than before
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"]["format"] == "safetensors"
+        assert answer.json()["steps"][0]["ratio"] == 0.5
+    assert [http.get(url).json()["data"] for url in ("/v1/models", "/v1/jobs")] == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "pointer"),
+    [
+        ({"steps": [{"method": "prune_chanels"}]}, "unknown_method", "/steps/0/method"),
+        ({"model": {"architecture": {"name": "resnet8"}}}, "unknown_architecture", "/model/architecture/name"),
+        ({"data": {"train": "dat_" + "1" * 26}}, "not_found", "/data/train"),
+    ],
+)
+def test_what_is_wrong_with_one_call_is_found_when_it_is_checked(
+    http: httpx.Client, wrong: dict[str, object], code: str, pointer: str
+) -> None:
+    # Given a spec with one thing wrong / When it is only checked
+    spec = SPEC | {"model": {"architecture": ARCHITECTURE}} | wrong
+    answer = http.post("/v1/jobs?validate_only=true", files={"spec": (None, json.dumps(spec), "application/json")})
+    # Then it says what and where
+    assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["pointer"]) == (code, pointer)
+
+
 @pytest.mark.parametrize(
     ("files", "status", "code"),
     [
