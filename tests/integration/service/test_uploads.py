@@ -26,10 +26,16 @@ def test_a_model_is_ready_once_its_content_is_there(http: httpx.Client) -> None:
     assert model["sha256"] == sha256(content).hexdigest()
     # And they can be fetched as they were sent
     assert http.get(links["content"]).content == content
-    # And they cannot be sent twice
-    again = http.put(links["content"], content=content)
-    assert (again.status_code, again.json()["code"]) == (409, "invalid_state")
-    assert again.json()["state"] == "ready"
+    # And sending them again, announced or not, does no harm
+    for headers in ({}, {"Repr-Digest": digest_field(content)}):
+        again = http.put(links["content"], content=content, headers=headers)
+        assert (again.status_code, again.json()) == (200, model)
+    # And others cannot take their place
+    others = safetensors(65)
+    for headers in ({}, {"Repr-Digest": digest_field(others)}):
+        refused = http.put(links["content"], content=others, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (409, "invalid_state")
+        assert refused.json()["state"] == "ready"
 
 
 def test_preprocessing_defaults_to_what_the_architecture_documents(http: httpx.Client) -> None:
