@@ -84,7 +84,9 @@ class _Reader:
     """Turns the parser's callbacks into parts and intakes; without blobs to put them in, files are passed over."""
 
     def __init__(self, blobs: Blobs | None, *, boundary: bytes, expected: int) -> None:
-        self._blobs, self._expected = blobs, expected
+        self._blobs = blobs
+        #: Bytes of the body that are still to come, as far as it has announced its length.
+        self._left = expected
         self._parser = MultipartParser(boundary, self._callbacks())
         self._part = _Part()
         self._told: list[tuple[str, bytes]] = []
@@ -150,7 +152,7 @@ class _Reader:
             return
         format = self._format_of(name)
         if self._blobs is not None:
-            writer = await run_in_threadpool(self._blobs.writer, TENANT, expected_bytes=self._expected)
+            writer = await run_in_threadpool(self._blobs.writer, TENANT, expected_bytes=max(self._left, 0))
             self._intake = Intake(writer, format=format)
 
     def _format_of(self, name: str) -> Format:
@@ -168,6 +170,7 @@ class _Reader:
         return announced.format
 
     async def _data(self, content: bytes) -> None:
+        self._left -= len(content)
         if self._intake is not None:
             await self._intake.take(content)
         elif self._raw is not None and self._spec is None:
