@@ -30,9 +30,14 @@ def accepted(job: Job) -> Answer:
 
 def submit(house: House, raw: Any, write: Repeatable) -> Response:
     """Accept a job over resources that are there; raises the failure of whatever is wrong with the spec."""
-    spec = parse(JobSpec, raw)
-    check(spec, house.workforce)
-    return enqueue(house, write, lambda reply: house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply))
+
+    def act(reply: Reply[Job] | None) -> Job:
+        # Only now: what was accepted once is answered the same way, whatever the workers can do since.
+        spec = parse(JobSpec, raw)
+        check(spec, house.workforce)
+        return house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply)
+
+    return enqueue(house, write, act)
 
 
 def enqueue(house: House, write: Repeatable, act: Callable[[Reply[Job] | None], Job]) -> Response:
@@ -60,10 +65,10 @@ def validate_parts(house: House, spec: InlineJobSpec) -> InlineJobSpec:
 
 def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     """Accept a job with all that came with it; where it is refused nothing of that is left."""
-    _check_parts(house, parts.spec)
     made: dict[str, str] = {}
 
     def act(reply: Reply[Job] | None) -> Job:
+        _check_parts(house, parts.spec)
         for name, creation in announced_in(parts.spec).items():
             made[name] = _make(house, creation, parts.files[name])
         spec = _resolved(parts.spec, made)

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -173,6 +174,26 @@ def test_a_write_can_be_repeated(http: httpx.Client) -> None:
     assert second.headers["idempotent-replayed"] == "true"
     assert second.headers["location"] == first.headers["location"]
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_what_was_accepted_is_answered_again_although_no_worker_can_do_it_now(api: Api) -> None:
+    # Given jobs that were posted with a key each, as JSON and in one call, while no worker was alive
+    said = {"spec": (None, json.dumps(SPEC), "application/json")}
+    bodies: list[dict[str, Any]] = [{"json": SPEC}, {"files": said}]
+    keys = [{"Idempotency-Key": f"key-{time.time_ns()}-{index}"} for index in range(len(bodies))]
+    first = [api.http.post("/v1/jobs", headers=key, **body) for key, body in zip(keys, bodies, strict=True)]
+    # When there is a worker that cannot do them, and they are posted again
+    workers = Workers(api.database)
+    workers.announce(card(outputs=["safetensors"]))
+    until(lambda: bool(api.http.get("/v1/capabilities").json()["workers"]))
+    try:
+        second = [api.http.post("/v1/jobs", headers=key, **body) for key, body in zip(keys, bodies, strict=True)]
+        # Then they get the same answers, and only a new one is refused
+        assert [(answer.status_code, answer.content) for answer in second] == [(202, a.content) for a in first]
+        assert api.http.post("/v1/jobs", json=SPEC).json()["code"] == "format_unavailable"
+    finally:
+        workers.leave("w1")
+        until(lambda: not api.http.get("/v1/capabilities").json()["workers"])
 
 
 def test_many_at_once_with_one_key_make_one_job(http: httpx.Client) -> None:
