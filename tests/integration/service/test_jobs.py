@@ -85,7 +85,19 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
             "invalid_params",
             "/steps/0/budget/max_macs",
         ),
+        (
+            {"steps": [{"method": "distill", "objective": [{"objective": "klx"}]}]},
+            "invalid_params",
+            "/steps/0/objective/0/objective",
+        ),
+        (
+            {"steps": [{"method": "distill", "objective": [{"weight": 1}]}]},
+            "invalid_params",
+            "/steps/0/objective/0/objective",
+        ),
         ({"outputs": ["tflite"]}, "invalid_spec", "/outputs/0"),
+        ({"outputs": []}, "invalid_spec", "/outputs"),
+        ({"body": {}}, "invalid_spec", "/body"),
         ({"constraints": [{"metric": "latency", "kind": "max_drop", "value": 1}]}, "invalid_spec", "/constraints/0"),
         ({"seed": -1}, "invalid_spec", "/seed"),
         ({"webhook": {}}, "invalid_spec", "/webhook"),
@@ -100,7 +112,7 @@ def test_what_is_wrong_with_a_spec_is_pointed_at(
     for answer in answers:
         assert answer.status_code == 422, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
-        assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["pointer"]) == (code, pointer)
+        assert [(fault["code"], fault["pointer"]) for fault in answer.json()["errors"]] == [(code, pointer)]
 
 
 def test_the_nearest_right_name_is_offered(http: httpx.Client) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.deadline import until
-from tests.integration.service.bodies import digest_field, new_model, safetensors, zipped
+from tests.integration.service.bodies import ARCHITECTURE, digest_field, new_model, safetensors, zipped
 from tests.integration.service.conftest import Api
 
 
@@ -47,11 +47,20 @@ def test_preprocessing_defaults_to_what_the_architecture_documents(http: httpx.C
     }  # fmt: skip
 
 
+def test_a_fault_in_a_member_called_body_is_pointed_at(http: httpx.Client) -> None:
+    # Given a label of that name that is no text / When a model is created with it
+    answer = http.post("/v1/models", json={"architecture": ARCHITECTURE, "metadata": {"body": 1}})
+    # Then it is pointed at
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/metadata/body"]
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [
         ({"Repr-Digest": digest_field(b"something else")}, 422, "digest_mismatch"),
         ({"Content-Digest": "sha-256=:no base64!:"}, 400, "malformed_request"),
+        ({"Repr-Digest": "sha-256=abcdef"}, 400, "malformed_request"),
+        ({"Repr-Digest": "sha-512=:AAAA:, SHA-256"}, 400, "malformed_request"),
     ],
 )
 def test_bytes_that_are_not_those_announced_leave_nothing(
