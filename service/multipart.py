@@ -1,6 +1,8 @@
 """A job in one multipart call: the spec and the files it speaks of, streamed to the store as they come (RFC 7578)."""
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from contract.dataset import DatasetCreation
-from contract.failures import BodyTooLarge, InvalidSpec, MalformedRequest
+from contract.failures import BodyTooLarge, InvalidSpec, MalformedRequest, Unavailable
 from contract.model import ModelCreation
 from contract.spec import InlineJobSpec
 from service.bodies import allow, announced_length
@@ -18,11 +20,13 @@ from service.house import TENANT, House
 from service.recognition import Format
 from service.specs import parse, read_json
 from service.uploads import Intake
-from storage.blobs import Blobs
+from storage.blobs import PIN_SECONDS, Blobs
 from storage.values import Blob
 
 #: Parts that bring files; the spec, which comes first, says of what format they are.
 MODELS, DATASETS = ("model", "teacher"), ("train", "calibration", "evaluation")
+#: Well within the time for which a file is pinned.
+RENEW_SECONDS = PIN_SECONDS / 6
 _MOST_SPEC = 1024**2
 _MOST_HEADER = 16 * 1024
 
@@ -87,6 +91,7 @@ class _Reader:
         self._blobs = blobs
         #: Bytes of the body that are still to come, as far as it has announced its length.
         self._left = expected
+        self._renew_at = time.monotonic() + RENEW_SECONDS
         self._parser = MultipartParser(boundary, self._callbacks())
         self._part = _Part()
         self._told: list[tuple[str, bytes]] = []
@@ -121,6 +126,16 @@ class _Reader:
         told, self._told = self._told, []
         for kind, content in told:
             await self._hear(kind, content)
+        await self._renew()
+
+    async def _renew(self) -> None:
+        """Keep the files that are whole from being collected while others are on their way."""
+        if self._blobs is None or not self._files or time.monotonic() < self._renew_at:
+            return
+        self._renew_at = time.monotonic() + RENEW_SECONDS
+        # A pin outlasts several of these: a database that is busy for once does not end a long upload.
+        with suppress(Unavailable):
+            await run_in_threadpool(self._blobs.renew, TENANT, list(self._files.values()))
 
     async def _hear(self, kind: str, content: bytes) -> None:
         part = self._part

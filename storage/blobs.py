@@ -7,7 +7,7 @@ itself refuses to drop a blob that is needed, and to refer to one that was dropp
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,6 +47,12 @@ class Blobs:
             keep_free=self._min_free_bytes,
             place=lambda file, blob: self._place(tenant, file, blob),
         )
+
+    def renew(self, tenant: str, waiting: Iterable[Blob]) -> None:
+        """Pin blobs anew that still wait for the rows that will refer to them."""
+        mine = and_(blobs.c.tenant == tenant, blobs.c.sha256.in_([blob.sha256 for blob in waiting]))
+        with self._database.write() as connection:
+            connection.execute(update(blobs).where(mine).values(**_pinned()))
 
     def add_file(self, tenant: str, path: Path) -> Blob:
         """Keep a copy of a file; raises as a writer does."""
@@ -138,7 +144,7 @@ def open_blobs(url: str, database: Database, *, spool: Path, min_free_bytes: int
 
 def _pin(connection: Connection, tenant: str, blob: Blob) -> Row[Any, Any]:
     mine = and_(blobs.c.tenant == tenant, blobs.c.sha256 == blob.sha256)
-    pin = {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
+    pin = _pinned()
     pinned = update(blobs).where(mine).values(**pin).returning(blobs.c.key, blobs.c.present)
     row = connection.execute(pinned).one_or_none()
     if row is None:
@@ -146,6 +152,10 @@ def _pin(connection: Connection, tenant: str, blob: Blob) -> Row[Any, Any]:
         connection.execute(insert(blobs).values(present=False, **fresh, **pin))
         row = connection.execute(pinned).one()
     return row
+
+
+def _pinned() -> dict[str, Any]:
+    return {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
 
 
 def _key(tenant: str, blob: Blob) -> str:

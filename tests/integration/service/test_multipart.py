@@ -16,9 +16,10 @@ from contract.failures import StorageFull
 from contract.settings import Settings
 from service.app import build_house
 from service.bodies import Bodies
-from service.house import House
+from service.house import TENANT, House
 from service.multipart import Parts, read_parts
 from tests.integration.service.bodies import UNTRAINED, zipped
+from tests.integration.storage.house import pass_time
 
 MIB = 2**20
 SPEC = {"model": UNTRAINED, "data": {role: {"format": "npz"} for role in ("train", "evaluation")}}
@@ -83,6 +84,23 @@ def test_files_that_fit_together_are_taken(
     assert {name: blob.size_bytes for name, blob in parts.files.items()} == {
         name: len(content) for name, content in files.items()
     }
+
+
+def test_a_file_waits_for_the_others_however_long_they_take(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a large file, and a small one before it
+    monkeypatch.setattr("service.multipart.RENEW_SECONDS", 0)
+    request = request_with(train=zipped(**{"x.npy": b"x"}), evaluation=zipped(**{"x.npy": bytes(MIB)}))
+    body = request.read()
+
+    def slowly() -> Iterator[bytes]:
+        for start in range(0, len(body), 128 * 1024):
+            pass_time(house.database, 1200)
+            house.blobs.garbage()
+            yield body[start : start + 128 * 1024]
+
+    # When the large one takes hours, while what nobody needs is dropped / Then both are there
+    parts = read(house, request, slowly())
+    assert [b"".join(house.blobs.read(TENANT, blob.sha256)) != b"" for blob in parts.files.values()] == [True, True]
 
 
 def test_files_that_do_not_fit_are_refused_for_a_while(
