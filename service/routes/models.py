@@ -76,7 +76,7 @@ def delete_model(model_id: str, house: InHouse) -> None:
     openapi_extra={"requestBody": {"required": True, **file_response("The file.", "application/octet-stream")}},
 )  # fmt: skip
 async def put_model_content(model_id: str, request: Request, house: InHouse) -> Model:
-    """Send the weights, once: raw bytes of any size, checked against `Repr-Digest` or `Content-Digest` if sent."""
+    """Send the weights, checked against `Repr-Digest` or `Content-Digest` if sent; the same may come again."""
     announced = announced_sha256(request.headers)
     model = await run_in_threadpool(house.models.await_content, TENANT, model_id, sha256=announced)
     most = house.settings.max_upload_bytes
