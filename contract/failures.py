@@ -58,6 +58,8 @@ class Failure(Exception):
     status: ClassVar[int] = 422
     hint: ClassVar[str | None] = None
     retriable: ClassVar[bool] = False
+    #: Seconds after which a client may try again, where nobody knows better.
+    patience: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class Failure(Exception):
         self.layer = layer
         self.step_index = step_index
         #: Seconds after which the client may try again, sent as `Retry-After`.
-        self.retry_after = retry_after
+        self.retry_after = self.patience if retry_after is None else retry_after
         self.state = state
         self.allowed = tuple(allowed) if allowed is not None else None
 
@@ -313,6 +315,7 @@ class StorageFull(JobFailure, RequestRefused):
     status = 507
     hint = "Delete jobs, models or datasets that are no longer needed, or give the service a larger disk."
     retriable = True
+    patience = 60
 
 
 # --- Specs: what the API knows without torch -----------------------------------------------------------------------

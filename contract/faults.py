@@ -20,7 +20,7 @@ def faults_of(errors: Sequence[Mapping[str, Any]], *, body: Any, code: str) -> t
 
 def pointer_to(error: Mapping[str, Any], body: Any) -> str:
     """A JSON Pointer (RFC 6901) to where the error is."""
-    location = [part for part in error["loc"] if part != "body"] if error["loc"][:1] == ("body",) else error["loc"]
+    location = error["loc"]
     parts: list[str] = []
     here = body
     for part in location:

@@ -11,7 +11,7 @@ from contract.artifact import OutputFormat, OutputPrecision
 from contract.dataset import DatasetCreation
 from contract.methods import METHODS, Params
 from contract.model import Architecture, ClassNames, ModelCreation, PreprocessingChoice
-from contract.value import Json, Metadata, Value
+from contract.value import AT_LEAST_ONE, Json, Metadata, Value
 
 if TYPE_CHECKING:
     Step = Params
@@ -120,8 +120,10 @@ class JobOptions(Value):
     steps: tuple[Step, ...] = Field(default=(), max_length=32)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=16)
     on_unmet: Literal["fail", "keep_best"] = "keep_best"
-    outputs: tuple[Annotated[Output, BeforeValidator(_output)], ...] = Field(
-        default=(Output(format=OutputFormat.SAFETENSORS), Output(format=OutputFormat.ONNX)), min_length=1, max_length=8
+    outputs: Annotated[tuple[Annotated[Output, BeforeValidator(_output)], ...], AT_LEAST_ONE] = Field(
+        default=(Output(format=OutputFormat.SAFETENSORS), Output(format=OutputFormat.ONNX)),
+        max_length=8,
+        json_schema_extra={"minItems": 1},
     )
     evaluation: EvaluationSetup = EvaluationSetup()
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 
 class Value(BaseModel):
@@ -10,6 +10,15 @@ class Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
+
+def _not_empty(given: tuple[object, ...]) -> tuple[object, ...]:
+    if not given:
+        raise ValueError("there must be at least one")
+    return given
+
+
+#: Not `min_length`, by which pydantic finds a list too short too, where one of its items is wrong.
+AT_LEAST_ONE = AfterValidator(_not_empty)
 
 #: An instant in UTC, written in RFC 3339.
 Instant = AwareDatetime
@@ -31,4 +40,4 @@ Metadata = Annotated[
 #: The URL of each thing that can be done next, by name.
 Links = dict[str, str]
 
-__all__ = ["Instant", "Json", "Links", "Metadata", "Sha256", "Value"]
+__all__ = ["AT_LEAST_ONE", "Instant", "Json", "Links", "Metadata", "Sha256", "Value"]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from contract.artifact import Artifact
 from contract.dataset import Dataset, DatasetFormat
-from contract.failures import Failure, InternalError, Problem, revive
+from contract.failures import Failure, IdempotencyKeyInFlight, InternalError, NotFound, Problem, revive
 from contract.job import Event, Job
 from contract.model import Model, ModelFormat
 from contract.pages import EventList, JobList
@@ -90,11 +90,11 @@ class Client:
 
     def delete_model(self, model_id: str) -> None:
         """Delete a model that no open job needs."""
-        self._call("DELETE", f"/v1/models/{model_id}")
+        self._delete(f"/v1/models/{model_id}")
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a dataset that no open job needs."""
-        self._call("DELETE", f"/v1/datasets/{dataset_id}")
+        self._delete(f"/v1/datasets/{dataset_id}")
 
     # --- Jobs
 
@@ -197,6 +197,21 @@ class Client:
         answer = self._call("POST", url, json=body, headers=headers)
         return kind.model_validate_json(answer.content)
 
+    def _delete(self, url: str) -> None:
+        tries = 0
+
+        def send() -> httpx.Response:
+            nonlocal tries
+            tries += 1
+            return self._http.delete(url)
+
+        try:
+            self._patiently(send)
+        except NotFound:
+            # An earlier try whose answer was lost may have done it.
+            if tries == 1:
+                raise
+
     def _call(self, method: str, url: str, **options: Any) -> httpx.Response:
         return self._patiently(lambda: self._http.request(method, url, **options))
 
@@ -210,11 +225,19 @@ class Client:
                 if time.monotonic() + pause > deadline:
                     raise Unreachable(f"{self._http.base_url} does not answer.") from error
             else:
-                if answer.status_code not in _PASSING or time.monotonic() + pause > deadline:
+                if not _passes(answer) or time.monotonic() + pause > deadline:
                     return _checked(answer)
                 pause = max(pause, _retry_after(answer))
             time.sleep(pause)
             pause = min(5.0, pause * 2)
+
+
+def _passes(answer: httpx.Response) -> bool:
+    """Whether the same call may succeed later."""
+    if answer.status_code == IdempotencyKeyInFlight.status:
+        # A try whose connection broke may still be at work, or have died with its process.
+        return isinstance(_failure(answer), IdempotencyKeyInFlight)
+    return answer.status_code in _PASSING
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

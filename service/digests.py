@@ -8,15 +8,19 @@ from starlette.datastructures import Headers
 from contract.failures import MalformedRequest
 
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([^:]*):", re.IGNORECASE)
+_NAMED = re.compile(r"(?:^|,)\s*sha-256\s*(?:[=;,]|$)", re.IGNORECASE)
 _BYTES = 32
 
 
 def announced_sha256(headers: Headers) -> str | None:
     """The SHA-256 that the sender announces, in hexadecimal; raises `MalformedRequest` where it is none."""
     for name in ("repr-digest", "content-digest"):
-        found = _SHA256.search(headers.get(name, ""))
+        field = headers.get(name, "")
+        found = _SHA256.search(field)
         if found:
             return _hex(name, found.group(1))
+        if _NAMED.search(field):
+            raise MalformedRequest(f"The {name} field names sha-256, but not as `sha-256=:BASE64:`.")
     return None
 
 

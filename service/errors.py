@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -66,8 +67,14 @@ def _of_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if any(one["type"] == "json_invalid" for one in error.errors()):
         return refuse(request.scope, MalformedRequest("The body is no JSON that can be read."))
-    faults = faults_of(error.errors(), body=error.body, code=InvalidRequest.code)
+    faults = faults_of([_in_body(one) for one in error.errors()], body=error.body, code=InvalidRequest.code)
     return refuse(request.scope, InvalidRequest(faults[0].detail if faults else None, errors=faults))
+
+
+def _in_body(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same error, located in the body that was sent, and not in the request."""
+    location = error["loc"]
+    return {**error, "loc": location[1:]} if location[:1] == ("body",) else error
 
 
 def _of_disconnect(request: Request, error: Exception) -> Response:

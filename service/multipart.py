@@ -1,6 +1,8 @@
 """A job in one multipart call: the spec and the files it speaks of, streamed to the store as they come (RFC 7578)."""
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from contract.dataset import DatasetCreation
-from contract.failures import BodyTooLarge, InvalidSpec, MalformedRequest
+from contract.failures import BodyTooLarge, InvalidSpec, MalformedRequest, Unavailable
 from contract.model import ModelCreation
 from contract.spec import InlineJobSpec
 from service.bodies import allow, announced_length
@@ -18,10 +20,14 @@ from service.house import TENANT, House
 from service.recognition import Format
 from service.specs import parse, read_json
 from service.uploads import Intake
+from storage.blobs import Blobs
+from storage.garbage import PIN_SECONDS
 from storage.values import Blob
 
 #: Parts that bring files; the spec, which comes first, says of what format they are.
 MODELS, DATASETS = ("model", "teacher"), ("train", "calibration", "evaluation")
+#: Well within the time for which a file is pinned.
+RENEW_SECONDS = PIN_SECONDS / 6
 _MOST_SPEC = 1024**2
 _MOST_HEADER = 16 * 1024
 
@@ -53,13 +59,22 @@ class _Part:
 async def read_parts(request: Request, house: House) -> Parts:
     """Store the files and return the spec; raises `MalformedRequest`, `BodyTooLarge` and what `Intake` raises."""
     allow(request, house.settings.max_upload_bytes + _MOST_SPEC)
-    reader = _Reader(house, boundary=_boundary(request), expected=announced_length(request.headers) or 0)
+    reader = _Reader(house.blobs, boundary=_boundary(request), expected=announced_length(request.headers) or 0)
     try:
         async for chunk in request.stream():
             await reader.feed(chunk)
         return await reader.finish()
     finally:
         await reader.close()
+
+
+async def read_spec(request: Request, house: House) -> InlineJobSpec:
+    """The spec alone; what else comes is passed over. Raises `MalformedRequest` and `BodyTooLarge`."""
+    allow(request, house.settings.max_upload_bytes + _MOST_SPEC)
+    reader = _Reader(None, boundary=_boundary(request), expected=0)
+    async for chunk in request.stream():
+        await reader.feed(chunk)
+    return reader.spec()
 
 
 def _boundary(request: Request) -> bytes:
@@ -71,10 +86,13 @@ def _boundary(request: Request) -> bytes:
 
 
 class _Reader:
-    """Turns the parser's callbacks into parts and intakes."""
+    """Turns the parser's callbacks into parts and intakes; without blobs to put them in, files are passed over."""
 
-    def __init__(self, house: House, *, boundary: bytes, expected: int) -> None:
-        self._house, self._expected = house, expected
+    def __init__(self, blobs: Blobs | None, *, boundary: bytes, expected: int) -> None:
+        self._blobs = blobs
+        #: Bytes of the body that are still to come, as far as it has announced its length.
+        self._left = expected
+        self._renew_at = time.monotonic() + RENEW_SECONDS
         self._parser = MultipartParser(boundary, self._callbacks())
         self._part = _Part()
         self._told: list[tuple[str, bytes]] = []
@@ -109,6 +127,16 @@ class _Reader:
         told, self._told = self._told, []
         for kind, content in told:
             await self._hear(kind, content)
+        await self._renew()
+
+    async def _renew(self) -> None:
+        """Keep the files that are whole from being collected while others are on their way."""
+        if self._blobs is None or not self._files or time.monotonic() < self._renew_at:
+            return
+        self._renew_at = time.monotonic() + RENEW_SECONDS
+        # A pin outlasts several of these: a database that is busy for once does not end a long upload.
+        with suppress(Unavailable):
+            await run_in_threadpool(self._blobs.renew, TENANT, list(self._files.values()))
 
     async def _hear(self, kind: str, content: bytes) -> None:
         part = self._part
@@ -139,8 +167,9 @@ class _Reader:
             self._raw = bytearray()
             return
         format = self._format_of(name)
-        writer = await run_in_threadpool(self._house.blobs.writer, TENANT, expected_bytes=self._expected)
-        self._intake = Intake(writer, format=format)
+        if self._blobs is not None:
+            writer = await run_in_threadpool(self._blobs.writer, TENANT, expected_bytes=max(self._left, 0))
+            self._intake = Intake(writer, format=format)
 
     def _format_of(self, name: str) -> Format:
         """The format in which the spec announces this part."""
@@ -157,33 +186,38 @@ class _Reader:
         return announced.format
 
     async def _data(self, content: bytes) -> None:
+        self._left -= len(content)
         if self._intake is not None:
             await self._intake.take(content)
-        elif self._raw is not None:
+        elif self._raw is not None and self._spec is None:
             self._raw += content
             if len(self._raw) > _MOST_SPEC:
                 raise BodyTooLarge(f"The spec has more than {_MOST_SPEC} bytes.")
 
     async def _end(self) -> None:
-        if self._intake is None:
+        if self._spec is None:
             self._spec = parse(InlineJobSpec, read_json(bytes(self._raw or b"")))
-            return
-        blob = await self._intake.finish()
-        self._files[self._part.name] = blob
-        self._intake = None
+        elif self._intake is not None:
+            self._files[self._part.name] = await self._intake.finish()
+            self._intake = None
 
-    async def finish(self) -> Parts:
-        """Everything that came; raises `MalformedRequest` where the body breaks off or a part is missing."""
+    def spec(self) -> InlineJobSpec:
+        """What the spec says; raises `MalformedRequest` where the body breaks off or has none."""
         try:
             self._parser.finalize()
         except MultipartParseError as error:
             raise MalformedRequest("The multipart body breaks off.") from error
         if self._spec is None:
             raise MalformedRequest("The multipart body has no part `spec`.")
-        missing = next((name for name in announced_in(self._spec) if name not in self._files), None)
+        return self._spec
+
+    async def finish(self) -> Parts:
+        """Everything that came; raises `MalformedRequest` as `spec` does, and where a part is missing."""
+        spec = self.spec()
+        missing = next((name for name in announced_in(spec) if name not in self._files), None)
         if missing is not None:
             raise MalformedRequest(f"The spec announces a part {missing}, which did not come.")
-        return Parts(bytes(self._raw or b""), self._spec, self._files)
+        return Parts(bytes(self._raw or b""), spec, self._files)
 
     async def close(self) -> None:
         """Drop what was not finished."""

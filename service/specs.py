@@ -35,6 +35,8 @@ S = TypeVar("S", bound=JobOptions)
 
 #: A spec nested deeper than this is none.
 _MAX_DEPTH = 64
+#: In which pydantic puts the name of the member that tells the kinds of an object apart.
+_QUOTE = "'"
 
 
 def read_json(body: bytes) -> Any:
@@ -88,9 +90,16 @@ def _depth(raw: Any) -> int:
 def _fault(error: Any, raw: Any) -> Fault:
     pointer = pointer_to(error, raw)
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return _unknown_method(pointer, error)
+        if _is_step(error["loc"]):
+            return _unknown_method(pointer, error)
+        pointer += f"/{error['ctx']['discriminator'].strip(_QUOTE)}"
     code = InvalidParams.code if pointer.startswith("/steps/") else InvalidSpec.code
     return Fault(pointer=pointer, code=code, detail=sentence(error))
+
+
+def _is_step(location: tuple[int | str, ...]) -> bool:
+    """Whether this is a step itself, and nothing in one."""
+    return len(location) == 2 and location[0] == "steps"
 
 
 def _unknown_method(pointer: str, error: Any) -> Fault:

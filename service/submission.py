@@ -30,9 +30,14 @@ def accepted(job: Job) -> Answer:
 
 def submit(house: House, raw: Any, write: Repeatable) -> Response:
     """Accept a job over resources that are there; raises the failure of whatever is wrong with the spec."""
-    spec = parse(JobSpec, raw)
-    check(spec, house.workforce)
-    return enqueue(house, write, lambda reply: house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply))
+
+    def act(reply: Reply[Job] | None) -> Job:
+        # Only now: what was accepted once is answered the same way, whatever the workers can do since.
+        spec = parse(JobSpec, raw)
+        check(spec, house.workforce)
+        return house.jobs.add(NewJob(tenant=TENANT, spec=spec), reply=reply)
+
+    return enqueue(house, write, act)
 
 
 def enqueue(house: House, write: Repeatable, act: Callable[[Reply[Job] | None], Job]) -> Response:
@@ -50,15 +55,20 @@ def validate(house: House, raw: Any) -> JobSpec:
     return spec
 
 
+def validate_parts(house: House, spec: InlineJobSpec) -> InlineJobSpec:
+    """The spec of a multipart job in the same way, without the files that it announces."""
+    to_come = _placeholders(spec)
+    _check_parts(house, spec)
+    house.jobs.check_inputs(TENANT, _resolved(spec, to_come), but=to_come.values())
+    return spec
+
+
 def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     """Accept a job with all that came with it; where it is refused nothing of that is left."""
-    check(_resolved(parts.spec, _placeholders(parts.spec)), house.workforce)
-    for name, creation in announced_in(parts.spec).items():
-        if isinstance(creation, ModelCreation):
-            check_model(creation, pointer=pointer_of(name))
     made: dict[str, str] = {}
 
     def act(reply: Reply[Job] | None) -> Job:
+        _check_parts(house, parts.spec)
         for name, creation in announced_in(parts.spec).items():
             made[name] = _make(house, creation, parts.files[name])
         spec = _resolved(parts.spec, made)
@@ -69,6 +79,13 @@ def submit_parts(house: House, parts: Parts, write: Repeatable) -> Response:
     except BaseException:
         _unmake(house, made.values())
         raise
+
+
+def _check_parts(house: House, spec: InlineJobSpec) -> None:
+    check(_resolved(spec, _placeholders(spec)), house.workforce)
+    for name, creation in announced_in(spec).items():
+        if isinstance(creation, ModelCreation):
+            check_model(creation, pointer=pointer_of(name))
 
 
 def _make(house: House, creation: ModelCreation | DatasetCreation, blob: Blob) -> str:

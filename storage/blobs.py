@@ -7,7 +7,7 @@ itself refuses to drop a blob that is needed, and to refer to one that was dropp
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,6 +44,12 @@ class Blobs:
             keep_free=self._min_free_bytes,
             place=lambda file, blob: self._place(tenant, file, blob),
         )
+
+    def renew(self, tenant: str, waiting: Iterable[Blob]) -> None:
+        """Pin blobs anew that still wait for the rows that will refer to them."""
+        mine = and_(blobs.c.tenant == tenant, blobs.c.sha256.in_([blob.sha256 for blob in waiting]))
+        with self._database.write() as connection:
+            connection.execute(update(blobs).where(mine).values(**_pinned()))
 
     def add_file(self, tenant: str, path: Path) -> Blob:
         """Keep a copy of a file; raises as a writer does."""
@@ -133,13 +139,17 @@ def open_blobs(url: str, database: Database, *, spool: Path, min_free_bytes: int
 
 def _pin(connection: Connection, tenant: str, blob: Blob) -> str:
     mine = and_(blobs.c.tenant == tenant, blobs.c.sha256 == blob.sha256)
-    pin = {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
+    pin = _pinned()
     key = connection.execute(update(blobs).where(mine).values(**pin).returning(blobs.c.key)).scalar_one_or_none()
     if key is None:
         key = _key(tenant, blob)
         fresh = {"tenant": tenant, "sha256": blob.sha256, "size_bytes": blob.size_bytes, "key": key}
         connection.execute(insert(blobs).values(present=False, **fresh, **pin))
     return key
+
+
+def _pinned() -> dict[str, Any]:
+    return {"pinned_until": seconds_from_now(PIN_SECONDS), "marked_at": None}
 
 
 def _key(tenant: str, blob: Blob) -> str:

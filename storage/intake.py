@@ -26,7 +26,7 @@ Look = Callable[[BinaryIO], None]
 def check_room(folder: Path, *, wanted: int, keep_free: int) -> None:
     """Raise `StorageFull` where so many bytes would not leave enough free."""
     if shutil.disk_usage(folder).free - wanted < keep_free:
-        raise StorageFull(retry_after=60)
+        raise StorageFull
 
 
 class Writer:

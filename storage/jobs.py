@@ -1,6 +1,6 @@
 """Jobs, as those who ask for them see them."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, select
@@ -53,10 +53,10 @@ class Jobs:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(window.limit + 1)).all()
             return Page.of(assembly.assemble(connection, rows, live_seconds=self._terms.live_seconds), window)
 
-    def check_inputs(self, tenant: str, spec: JobSpec) -> None:
-        """Raise what `add` would raise for the resources that the spec names."""
+    def check_inputs(self, tenant: str, spec: JobSpec, *, but: Container[str] = ()) -> None:
+        """Raise what `add` would raise for the resources that the spec names, `but` those that are still to come."""
         with self._database.write() as connection:
-            requirements.hold_inputs(connection, tenant, spec)
+            requirements.hold_inputs(connection, tenant, spec, but=but)
 
     def count_by_state(self) -> dict[JobState, int]:
         """How many jobs of all tenants stand in each state."""

@@ -1,7 +1,7 @@
 """What a job wants: of the catalogue, and of a worker."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from sqlalchemy import Connection, Table, select
 
@@ -54,15 +54,16 @@ def inputs(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield from others_of(spec)
 
 
-def hold_inputs(connection: Connection, tenant: str, spec: JobSpec) -> frozenset[str]:
-    """The ids of what the job reads, kept from being deleted until the transaction ends.
+def hold_inputs(connection: Connection, tenant: str, spec: JobSpec, *, but: Container[str] = ()) -> frozenset[str]:
+    """The ids of what the job reads, kept from being deleted until the transaction ends; `but` is not looked for.
 
     Raises `NotFound` or `NotReady` with a pointer to the first that is not there.
     """
-    for pointer, resource_id in inputs(spec):
+    held = [(pointer, resource_id) for pointer, resource_id in inputs(spec) if resource_id not in but]
+    for pointer, resource_id in held:
         table = schema.models if resource_id.startswith(_MODEL) else schema.datasets
         _hold(connection, table, tenant=tenant, resource_id=resource_id, pointer=pointer)
-    return frozenset(resource_id for _, resource_id in inputs(spec))
+    return frozenset(resource_id for _, resource_id in held)
 
 
 def _hold(connection: Connection, table: Table, *, tenant: str, resource_id: str, pointer: str) -> None:

@@ -45,18 +45,21 @@ class Resources(Generic[R]):
             rows = connection.execute(query.order_by(ids.desc()).limit(window.limit + 1)).all()
         return Page.of([self._read(row) for row in rows], window)
 
-    def await_content(self, tenant: str, resource_id: str) -> R:
-        """The resource, if it still awaits its content; raises `NotFound` and `InvalidState`."""
+    def await_content(self, tenant: str, resource_id: str, *, sha256: str | None = None) -> R:
+        """The resource, if what is announced by this digest may be sent; raises `NotFound` and `InvalidState`.
+
+        Where it has its content, the same may come again; without a digest only the bytes can tell.
+        """
         with self._database.read() as connection:
             row = self._row(connection, tenant, resource_id)
-        if row.state != _AWAITING:
+        if row.state != _AWAITING and sha256 not in (None, row.sha256):
             raise _has_content(row)
         return self._read(row)
 
     def set_content(self, tenant: str, resource_id: str, blob: Blob) -> R:
-        """Give it its bytes, once.
+        """Give it its bytes, once; giving it the same again does no harm.
 
-        Raises `NotFound`, `InvalidState` where it has some, and `ContentGone` where they were collected meanwhile.
+        Raises `NotFound`, `InvalidState` where it has others, and `ContentGone` where they were collected meanwhile.
         """
         try:
             with self._database.write() as connection:
@@ -90,7 +93,9 @@ class Resources(Generic[R]):
             update(self._table).where(empty).values(**content).returning(self._table)
         ).one_or_none()
         if row is None:
-            raise _has_content(self._row(connection, tenant, resource_id))
+            row = self._row(connection, tenant, resource_id)
+            if row.sha256 != blob.sha256:
+                raise _has_content(row)
         return self._read(row)
 
     def _at(self, tenant: str, resource_id: str) -> ColumnElement[bool]:
@@ -111,4 +116,6 @@ def _open_job_with(resource_id: str) -> Any:
 
 
 def _has_content(row: Row[Any]) -> InvalidState:
-    return InvalidState("It has its content already.", state=row.state, allowed=(_AWAITING,))
+    return InvalidState(
+        "It has its content already, and other bytes than these.", state=row.state, allowed=(_AWAITING,)
+    )

@@ -2,22 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
-from contract.value import Value
+from contract.value import AT_LEAST_ONE, Value
 
 Weight = Annotated[float, Field(gt=0, le=1e6, description="Factor of the term in the teacher's part.")]
 Share = Annotated[float, Field(ge=0, le=1e4)]
 
-
-def _not_empty(given: tuple[object, ...]) -> tuple[object, ...]:
-    if not given:
-        raise ValueError("there must be at least one")
-    return given
-
-
-#: Not `min_length`, by which pydantic finds a list too short too, where one of its items is wrong.
-_AT_LEAST_ONE = AfterValidator(_not_empty)
 
 LayerName = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -77,7 +68,7 @@ class Dist(Tempered):
 class FeatureTerm(Term):
     """A distance of what layers give out; its mean over the pairs of layers."""
 
-    layers: Annotated[tuple[tuple[LayerName, LayerName], ...], Field(max_length=64), _AT_LEAST_ONE] | None = Field(
+    layers: Annotated[tuple[tuple[LayerName, LayerName], ...], Field(max_length=64), AT_LEAST_ONE] | None = Field(
         default=None,
         description="Pairs of a student's and a teacher's layer; null matches them by the ends of stages and by depth.",
     )
@@ -134,6 +125,6 @@ AnyTerm = Annotated[LogitTerm | LayerTerm, Field(discriminator="objective")]
 #: A distance of logits by its name alone, or terms with weights; what is wrong is told of the one that was meant.
 Objective = Annotated[
     Annotated[Literal["kl", "mse", "dkd", "dist"], Tag("name")]
-    | Annotated[tuple[AnyTerm, ...], Field(max_length=16), _AT_LEAST_ONE, Tag("terms")],
+    | Annotated[tuple[AnyTerm, ...], Field(max_length=16), AT_LEAST_ONE, Tag("terms")],
     Discriminator(lambda given: "name" if isinstance(given, str) else "terms"),
 ]

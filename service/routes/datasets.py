@@ -21,6 +21,7 @@ from contract.failures import (
     UnsupportedFormat,
 )
 from contract.pages import DatasetList
+from service.digests import announced_sha256
 from service.downloads import download
 from service.house import TENANT, InHouse
 from service.idempotent import IsRepeatable, answer_once, answer_with
@@ -79,8 +80,9 @@ def delete_dataset(dataset_id: str, house: InHouse) -> None:
     openapi_extra={"requestBody": {"required": True, **file_response("The file.", "application/octet-stream")}},
 )  # fmt: skip
 async def put_dataset_content(dataset_id: str, request: Request, house: InHouse) -> Dataset:
-    """Send the file, once: raw bytes of any size, checked against `Repr-Digest` or `Content-Digest` if sent."""
-    dataset = await run_in_threadpool(house.datasets.await_content, TENANT, dataset_id)
+    """Send the file, checked against `Repr-Digest` or `Content-Digest` if sent; the same may come again."""
+    announced = announced_sha256(request.headers)
+    dataset = await run_in_threadpool(house.datasets.await_content, TENANT, dataset_id, sha256=announced)
     most = house.settings.max_upload_bytes
     blob = await receive(request, house.blobs, tenant=TENANT, format=dataset.format, most=most)
     house.metrics.uploaded(blob.size_bytes)

@@ -32,14 +32,14 @@ from contract.failures import (
 )
 from contract.job import Job, JobState
 from contract.pages import JobList
-from contract.spec import InlineJobSpec, JobSpec
+from contract.spec import InlineJobSpec, JobOptions, JobSpec
 from service.house import TENANT, House, InHouse
 from service.idempotent import IsRepeatable, Key, Repeatable, answer_once, conclude_with, fingerprint_of
-from service.multipart import read_parts
+from service.multipart import read_parts, read_spec
 from service.routes.lists import InWindow
 from service.routes.responses import problems
 from service.specs import read_json
-from service.submission import accepted, enqueue, submit, submit_parts, validate
+from service.submission import accepted, enqueue, submit, submit_parts, validate, validate_parts
 from service.views import job_view
 from storage.values import JobFilter
 
@@ -83,7 +83,7 @@ _BODY = {
         InvalidSpec, InvalidParams, UnknownMethod, UnknownArchitecture, MissingData, WrongOrder, NotReady,
         FormatUnavailable, DeviceUnavailable, IdempotencyKeyReused, IdempotencyKeyInFlight, RequestTimeout,
         StorageFull,
-        success={"model": JobSpec, "description": "With `validate_only`: the spec with every default."},
+        success={"model": JobSpec | InlineJobSpec, "description": "With `validate_only`: the spec with every default."},
     ),
 )  # fmt: skip
 async def create_job(
@@ -95,6 +95,9 @@ async def create_job(
     """Post a job: JSON over resources that are there, or multipart with the files in the same call (`spec` first)."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
+        if validate_only:
+            announced = await read_spec(request, house)
+            return _resolved(await run_in_threadpool(validate_parts, house, announced))
         parts = await read_parts(request, house)
         write = Repeatable(key, fingerprint_of(request, *parts.fingerprint) if key else "")
         return await run_in_threadpool(submit_parts, house, parts, write)
@@ -102,10 +105,13 @@ async def create_job(
         raise UnsupportedMediaType("A job is posted as application/json or multipart/form-data.")
     body = await request.body()
     if validate_only:
-        spec = await run_in_threadpool(validate, house, read_json(body))
-        return Response(spec.model_dump_json(), media_type="application/json")
+        return _resolved(await run_in_threadpool(validate, house, read_json(body)))
     write = Repeatable(key, fingerprint_of(request, body) if key else "")
     return await run_in_threadpool(_submit_json, house, body, write)
+
+
+def _resolved(spec: JobOptions) -> Response:
+    return Response(spec.model_dump_json(), media_type="application/json")
 
 
 def _submit_json(house: House, body: bytes, write: Repeatable) -> Response:

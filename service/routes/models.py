@@ -24,6 +24,7 @@ from contract.failures import (
 from contract.model import Model, ModelCreation
 from contract.pages import ModelList
 from service.creation import add_model
+from service.digests import announced_sha256
 from service.downloads import download
 from service.house import TENANT, InHouse
 from service.idempotent import IsRepeatable, answer_once, answer_with
@@ -75,8 +76,9 @@ def delete_model(model_id: str, house: InHouse) -> None:
     openapi_extra={"requestBody": {"required": True, **file_response("The file.", "application/octet-stream")}},
 )  # fmt: skip
 async def put_model_content(model_id: str, request: Request, house: InHouse) -> Model:
-    """Send the weights, once: raw bytes of any size, checked against `Repr-Digest` or `Content-Digest` if sent."""
-    model = await run_in_threadpool(house.models.await_content, TENANT, model_id)
+    """Send the weights, checked against `Repr-Digest` or `Content-Digest` if sent; the same may come again."""
+    announced = announced_sha256(request.headers)
+    model = await run_in_threadpool(house.models.await_content, TENANT, model_id, sha256=announced)
     most = house.settings.max_upload_bytes
     blob = await receive(request, house.blobs, tenant=TENANT, format=model.format, most=most)
     house.metrics.uploaded(blob.size_bytes)

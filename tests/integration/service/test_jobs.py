@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -84,7 +85,19 @@ def test_a_job_is_accepted_although_the_broker_is_away(http: httpx.Client) -> No
             "invalid_params",
             "/steps/0/budget/max_macs",
         ),
+        (
+            {"steps": [{"method": "distill", "objective": [{"objective": "klx"}]}]},
+            "invalid_params",
+            "/steps/0/objective/0/objective",
+        ),
+        (
+            {"steps": [{"method": "distill", "objective": [{"weight": 1}]}]},
+            "invalid_params",
+            "/steps/0/objective/0/objective",
+        ),
         ({"outputs": ["tflite"]}, "invalid_spec", "/outputs/0"),
+        ({"outputs": []}, "invalid_spec", "/outputs"),
+        ({"body": {}}, "invalid_spec", "/body"),
         ({"constraints": [{"metric": "latency", "kind": "max_drop", "value": 1}]}, "invalid_spec", "/constraints/0"),
         ({"seed": -1}, "invalid_spec", "/seed"),
         ({"webhook": {}}, "invalid_spec", "/webhook"),
@@ -99,7 +112,7 @@ def test_what_is_wrong_with_a_spec_is_pointed_at(
     for answer in answers:
         assert answer.status_code == 422, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
-        assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["pointer"]) == (code, pointer)
+        assert [(fault["code"], fault["pointer"]) for fault in answer.json()["errors"]] == [(code, pointer)]
 
 
 def test_the_nearest_right_name_is_offered(http: httpx.Client) -> None:
@@ -175,6 +188,26 @@ def test_a_write_can_be_repeated(http: httpx.Client) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+def test_what_was_accepted_is_answered_again_although_no_worker_can_do_it_now(api: Api) -> None:
+    # Given jobs that were posted with a key each, as JSON and in one call, while no worker was alive
+    said = {"spec": (None, json.dumps(SPEC), "application/json")}
+    bodies: list[dict[str, Any]] = [{"json": SPEC}, {"files": said}]
+    keys = [{"Idempotency-Key": f"key-{time.time_ns()}-{index}"} for index in range(len(bodies))]
+    first = [api.http.post("/v1/jobs", headers=key, **body) for key, body in zip(keys, bodies, strict=True)]
+    # When there is a worker that cannot do them, and they are posted again
+    workers = Workers(api.database)
+    workers.announce(card(outputs=["safetensors"]))
+    until(lambda: bool(api.http.get("/v1/capabilities").json()["workers"]))
+    try:
+        second = [api.http.post("/v1/jobs", headers=key, **body) for key, body in zip(keys, bodies, strict=True)]
+        # Then they get the same answers, and only a new one is refused
+        assert [(answer.status_code, answer.content) for answer in second] == [(202, a.content) for a in first]
+        assert api.http.post("/v1/jobs", json=SPEC).json()["code"] == "format_unavailable"
+    finally:
+        workers.leave("w1")
+        until(lambda: not api.http.get("/v1/capabilities").json()["workers"])
+
+
 def test_many_at_once_with_one_key_make_one_job(http: httpx.Client) -> None:
     # Given one key / When eight post with it at the same time
     headers = {"Idempotency-Key": f"key-{time.time_ns()}"}
@@ -219,6 +252,40 @@ def test_one_call_brings_everything(api: Api) -> None:
     assert api.http.get(f"/v1/datasets/{made['data']['train']}").json()["state"] == "ready"
     assert made["steps"][0]["teacher"].startswith("mdl_")
     assert made["steps"][1]["teacher"] == ["original", made["steps"][0]["teacher"]]
+
+
+def test_one_call_can_be_checked_and_stores_nothing(http: httpx.Client) -> None:
+    # Given a spec that says what the parts are, with a file and without
+    spec = SPEC | {"model": {"architecture": ARCHITECTURE}, "data": {"evaluation": ready_dataset(http)}}
+    said = {"spec": (None, json.dumps(spec), "application/json")}
+    bodies: list[dict[str, object]] = [said, {**said, "model": ("w.safetensors", safetensors(300_000))}]
+    before = [http.get(url).json()["data"] for url in ("/v1/models", "/v1/jobs")]
+    # When it is only checked
+    answers = [http.post("/v1/jobs?validate_only=true", files=files) for files in bodies]
+    # Then it comes back with every default, and there is no more than before
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"]["format"] == "safetensors"
+        assert answer.json()["steps"][0]["ratio"] == 0.5
+    assert [http.get(url).json()["data"] for url in ("/v1/models", "/v1/jobs")] == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "pointer"),
+    [
+        ({"steps": [{"method": "prune_chanels"}]}, "unknown_method", "/steps/0/method"),
+        ({"model": {"architecture": {"name": "resnet8"}}}, "unknown_architecture", "/model/architecture/name"),
+        ({"data": {"train": "dat_" + "1" * 26}}, "not_found", "/data/train"),
+    ],
+)
+def test_what_is_wrong_with_one_call_is_found_when_it_is_checked(
+    http: httpx.Client, wrong: dict[str, object], code: str, pointer: str
+) -> None:
+    # Given a spec with one thing wrong / When it is only checked
+    spec = SPEC | {"model": {"architecture": ARCHITECTURE}} | wrong
+    answer = http.post("/v1/jobs?validate_only=true", files={"spec": (None, json.dumps(spec), "application/json")})
+    # Then it says what and where
+    assert (answer.json()["errors"][0]["code"], answer.json()["errors"][0]["pointer"]) == (code, pointer)
 
 
 @pytest.mark.parametrize(

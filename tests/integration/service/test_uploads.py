@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.deadline import until
-from tests.integration.service.bodies import digest_field, new_model, safetensors, zipped
+from tests.integration.service.bodies import ARCHITECTURE, digest_field, new_model, safetensors, zipped
 from tests.integration.service.conftest import Api
 
 
@@ -26,10 +26,16 @@ def test_a_model_is_ready_once_its_content_is_there(http: httpx.Client) -> None:
     assert model["sha256"] == sha256(content).hexdigest()
     # And they can be fetched as they were sent
     assert http.get(links["content"]).content == content
-    # And they cannot be sent twice
-    again = http.put(links["content"], content=content)
-    assert (again.status_code, again.json()["code"]) == (409, "invalid_state")
-    assert again.json()["state"] == "ready"
+    # And sending them again, announced or not, does no harm
+    for headers in ({}, {"Repr-Digest": digest_field(content)}):
+        again = http.put(links["content"], content=content, headers=headers)
+        assert (again.status_code, again.json()) == (200, model)
+    # And others cannot take their place
+    others = safetensors(65)
+    for headers in ({}, {"Repr-Digest": digest_field(others)}):
+        refused = http.put(links["content"], content=others, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (409, "invalid_state")
+        assert refused.json()["state"] == "ready"
 
 
 def test_preprocessing_defaults_to_what_the_architecture_documents(http: httpx.Client) -> None:
@@ -70,11 +76,20 @@ def test_what_no_image_can_be_read_by_is_refused_at_once(
     assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
 
 
+def test_a_fault_in_a_member_called_body_is_pointed_at(http: httpx.Client) -> None:
+    # Given a label of that name that is no text / When a model is created with it
+    answer = http.post("/v1/models", json={"architecture": ARCHITECTURE, "metadata": {"body": 1}})
+    # Then it is pointed at
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/metadata/body"]
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [
         ({"Repr-Digest": digest_field(b"something else")}, 422, "digest_mismatch"),
         ({"Content-Digest": "sha-256=:no base64!:"}, 400, "malformed_request"),
+        ({"Repr-Digest": "sha-256=abcdef"}, 400, "malformed_request"),
+        ({"Repr-Digest": "sha-512=:AAAA:, SHA-256"}, 400, "malformed_request"),
     ],
 )
 def test_bytes_that_are_not_those_announced_leave_nothing(

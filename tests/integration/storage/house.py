@@ -191,13 +191,18 @@ class House:
         return dataset if content is None else self.datasets.set_content(TENANT, dataset.id, self.keep(content))
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, by setting every instant that is written back."""
-        with self.database.write() as connection:
-            for table in metadata.tables.values():
-                instants = [column for column in table.columns if isinstance(column.type, Instant)]
-                if instants:
-                    earlier = {c.name: type_coerce(c, BigInteger) - round(seconds * 1_000_000) for c in instants}
-                    connection.execute(update(table).values(**earlier))
+        """Let time pass."""
+        pass_time(self.database, seconds)
+
+
+def pass_time(database: Database, seconds: float) -> None:
+    """Let time pass, by setting every instant that is written back."""
+    with database.write() as connection:
+        for table in metadata.tables.values():
+            instants = [column for column in table.columns if isinstance(column.type, Instant)]
+            if instants:
+                earlier = {c.name: type_coerce(c, BigInteger) - round(seconds * 1_000_000) for c in instants}
+                connection.execute(update(table).values(**earlier))
 
 
 def progress(fraction: float, phase: str = "epoch 1 of 3") -> Progress:

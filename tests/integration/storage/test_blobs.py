@@ -203,6 +203,25 @@ def test_what_nothing_refers_to_goes_after_a_grace(house: House) -> None:
     assert house.shelf.size(key) is None
 
 
+def test_what_is_still_waited_for_can_be_pinned_anew(house: House) -> None:
+    # Given bytes that nothing refers to yet, already marked, and others
+    blob, other = house.keep(b"first of many"), house.keep(b"orphan")
+    house.pass_time(1801)
+    assert house.blobs.garbage() == 0
+
+    # When their pin is renewed, then only the others go, until it is over again
+    house.blobs.renew(TENANT, [blob])
+    house.pass_time(1799)
+    assert house.blobs.garbage() == 1
+    with pytest.raises(ContentGone):
+        house.blobs.read(TENANT, other.sha256)
+    assert _read(house.blobs, blob.sha256) == b"first of many"
+    house.pass_time(2)
+    assert house.blobs.garbage() == 0
+    house.pass_time(600)
+    assert house.blobs.garbage() == 1
+
+
 def _as_model(house: House) -> str:
     return str(house.model(b"needed").sha256)
 

@@ -54,8 +54,12 @@ def test_content_is_given_once(house: House) -> None:
         house.datasets.set_content(TENANT, dataset.id, house.keep(b"others"))
     assert (caught.value.state, caught.value.allowed) == ("ready", ("awaiting_content",))
     with pytest.raises(InvalidState):
-        house.datasets.await_content(TENANT, dataset.id)
+        house.datasets.await_content(TENANT, dataset.id, sha256="0" * 64)
     assert house.datasets.get(TENANT, dataset.id) == ready
+
+    # And the same again does no harm
+    assert house.datasets.await_content(TENANT, dataset.id, sha256=blob.sha256) == ready
+    assert house.datasets.set_content(TENANT, dataset.id, house.keep(b"images")) == ready
 
 
 def test_another_tenants_model_is_not_there(house: House) -> None:

@@ -69,8 +69,9 @@ def test_bytes_that_do_not_fit_leave_nothing(disk: SmallDisk, database: Database
     # Given a disk of 8 MiB, when 12 MiB are uploaded, then that is refused
     disk.shrink()
     house = House(database, Folder(disk.folder))
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageFull) as caught:
         _upload(house)
+    assert caught.value.retry_after
 
     # And nothing of them is left, so that what fits still fits
     assert list((disk.folder / "inbox").iterdir()) == []
@@ -103,8 +104,9 @@ def test_a_database_that_is_full_loses_nothing(sqlite_url: str, tmp_path: Path) 
 
     # When jobs are added until it is full
     made: list[str] = []
-    with pytest.raises(StorageFull):
+    with pytest.raises(StorageFull) as caught:
         made.extend(house.submit().id for _ in range(1000))
+    assert caught.value.retry_after
 
     # Then every one that was acknowledged is there, with its ring
     assert {job.id for job in house.jobs.list(TENANT).items} <= set(made)
