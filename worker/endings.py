@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from contract.artifact import ArtifactFile
-from contract.failures import JobFailure, Problem, Unavailable
+from contract.failures import JobFailure, Problem
 from contract.job import JobResult, JobState
 from storage.blobs import Blobs
 from storage.checkpoints import Checkpoints
 from storage.claims import Claims
+from storage.faults import NOT_NOW
 from storage.logs import Logs
 from storage.values import Claim, JobEnd
 from worker.keeping import keep_artifact, keep_log
@@ -21,7 +22,7 @@ from worker.pulse import Pulse, Verdict
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Wait before a database that did not answer is asked again, in seconds.
+#: Wait before storage that did not answer is asked again, in seconds.
 _ASK_AGAIN_SECONDS = 0.5
 
 
@@ -88,13 +89,13 @@ class Archive:
 
 
 def insist(act: Callable[[], T], *, pulse: Pulse) -> T:
-    """Ask until the database answers; raises `Unavailable` once the claim is lost, which is bound to come."""
+    """Ask until there is an answer other than not now; raises `Over` once the claim is lost."""
     while True:
         try:
             return act()
-        except Unavailable:
+        except NOT_NOW as failure:
             if pulse.verdict is Verdict.LOST:
-                raise
+                raise Over(Lost()) from failure
             time.sleep(_ASK_AGAIN_SECONDS)
 
 
@@ -114,8 +115,8 @@ class Conclusion:
         """Publish what the ending allows, under the fence."""
         try:
             self._write(ending)
-        except Unavailable:
-            logger.warning("%s: the database stayed away until the lease was over", self.claim.job_id)
+        except Over as over:
+            self._write(over.ending)
 
     def _write(self, ending: Ending) -> None:
         match ending:

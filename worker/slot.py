@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 
-from contract.failures import Unavailable
 from contract.settings import Settings
 from contract.worker import WorkerCard
 from storage.blobs import open_blobs
 from storage.checkpoints import Checkpoints
 from storage.claims import Claims
 from storage.database import migrate, open_database
+from storage.faults import NOT_NOW
 from storage.logs import Logs
 from storage.terms import Terms
 from storage.values import Claim
@@ -81,7 +81,7 @@ class Slot:
         """End the spare; where the worker shuts down, say so."""
         self._spare.close()
         if self._board.stopping() and self._number == 0:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(*NOT_NOW):
                 self._workers.leave(self._card.id)
 
     def _carry_out(self, claim: Claim) -> None:
@@ -96,12 +96,12 @@ class Slot:
         return self._board.stopping() or self._terminated.is_set()
 
     def _claim(self) -> Claim | None:
-        """A ring is heard once: it waits for a database that is away."""
+        """A ring is heard once: it waits for a database that is away or full."""
         while not self._stopping():
             try:
                 if self._ready.wait(_TRY_AGAIN_SECONDS):
                     return self._claims.claim(self._card)
-            except Unavailable as failure:
+            except NOT_NOW as failure:
                 logger.warning("no claim: %s", failure)
                 time.sleep(_TRY_AGAIN_SECONDS)
         return None
@@ -122,7 +122,7 @@ class Slot:
             try:
                 self._say_who_is_here()
                 time.sleep(ANNOUNCE_SECONDS)
-            except Unavailable as failure:
+            except NOT_NOW as failure:
                 logger.warning("not announced: %s", failure)
                 time.sleep(_TRY_AGAIN_SECONDS)
             except Exception:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.artifact import ArtifactFile
-from contract.failures import Failure, JobCrashed, Unavailable
+from contract.failures import Failure, JobCrashed
 from contract.settings import Settings
 from contract.worker import WorkerCard
 from storage.values import Claim
@@ -112,8 +112,6 @@ class Attempt:
             ending = self._listen()
         except Over as over:
             ending = over.ending
-        except Unavailable:
-            ending = Lost()
         except Failure as failure:
             ending = Refused(failure.problem(), self._left)
         self._runner.kill_all()
