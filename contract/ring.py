@@ -2,7 +2,7 @@
 
 from typing import Literal, TypedDict
 
-#: The one task. It carries nothing: whoever hears it claims the best job that it can run.
+#: The one task. It carries nothing: whoever hears it claims the jobs that it can run, the best first.
 RING_TASK = "modelpress.ring"
 
 #: One queue for each device.

@@ -9,6 +9,7 @@ from contract.ring import Device
 from storage.columns import now, seconds_from_now
 from storage.database import Database
 from storage.schema import rings
+from storage.transitions import ring
 
 #: A relay that takes a ring has so long to send it.
 _TAKEN_SECONDS = 30
@@ -34,6 +35,11 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def ring(self, devices: Sequence[str]) -> None:
+        """Ask for one ring at the queue of each of these devices."""
+        with self._database.write() as connection:
+            ring(connection, devices)
+
     def due(self, *, limit: int = 100) -> tuple[Ring, ...]:
         """Take rings to send, oldest first; those neither marked sent nor failed within 30 s are due again."""
         if not self._any_due():
@@ -48,15 +54,15 @@ class Outbox:
     def mark_sent(self, sent: Sequence[Ring]) -> None:
         """Drop what was sent."""
         with self._database.write() as connection:
-            connection.execute(delete(rings).where(rings.c.id.in_([ring.id for ring in sent])))
+            connection.execute(delete(rings).where(rings.c.id.in_([one.id for one in sent])))
 
     def mark_failed(self, failed: Sequence[Ring]) -> None:
         """Try again later: after 1 s, doubling up to 30 s."""
         with self._database.write() as connection:
-            for ring in failed:
-                pause = _PAUSES[min(ring.tries, len(_PAUSES) - 1)]
+            for one in failed:
+                pause = _PAUSES[min(one.tries, len(_PAUSES) - 1)]
                 again = {"tries": rings.c.tries + 1, "due_at": seconds_from_now(pause)}
-                connection.execute(update(rings).where(rings.c.id == ring.id).values(**again))
+                connection.execute(update(rings).where(rings.c.id == one.id).values(**again))
 
     def waiting(self) -> int:
         """How many are not sent."""

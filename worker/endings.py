@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from contract.artifact import ArtifactFile
-from contract.failures import JobFailure, Problem, Unavailable
+from contract.failures import JobFailure, Problem
 from contract.job import JobResult, JobState
 from storage.blobs import Blobs
 from storage.checkpoints import Checkpoints
 from storage.claims import Claims
+from storage.faults import NOT_NOW
 from storage.logs import Logs
 from storage.values import Claim, JobEnd
 from worker.keeping import keep_artifact, keep_log
@@ -21,7 +22,7 @@ from worker.pulse import Pulse, Verdict
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Wait before a database that did not answer is asked again, in seconds.
+#: Wait before storage that did not answer is asked again, in seconds.
 _ASK_AGAIN_SECONDS = 0.5
 
 
@@ -87,15 +88,14 @@ class Archive:
     blobs: Blobs
 
 
-def insist(act: Callable[[], T], *, pulse: Pulse) -> T:
-    """Ask until the database answers; raises `Unavailable` once the claim is lost, which is bound to come."""
+def insist(act: Callable[[], T], *, check: Callable[[], None]) -> T:
+    """Ask until there is an answer other than not now; `check` raises where it must not be waited for any more."""
     while True:
         try:
             return act()
-        except Unavailable:
-            if pulse.verdict is Verdict.LOST:
-                raise
+        except NOT_NOW:
             time.sleep(_ASK_AGAIN_SECONDS)
+            check()
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class Conclusion:
     archive: Archive
     claim: Claim
     pulse: Pulse
+    #: Raises `Over` or a failure where the attempt must not wait.
+    check: Callable[[], None]
     #: Where the runner left its files.
     out: Path
     #: Starts after which a crash is final.
@@ -114,8 +116,9 @@ class Conclusion:
         """Publish what the ending allows, under the fence."""
         try:
             self._write(ending)
-        except Unavailable:
-            logger.warning("%s: the database stayed away until the lease was over", self.claim.job_id)
+        except Over as over:
+            # What a check ends waits for nothing but the database, and that ends with the claim.
+            self.write(over.ending)
 
     def _write(self, ending: Ending) -> None:
         match ending:
@@ -124,13 +127,13 @@ class Conclusion:
             case Refused():
                 self._finish(self._failure(ending))
             case Crashed() if self.claim.attempt <= self.crashes_forgiven:
-                self._insist(lambda: self.archive.claims.put_back(self.claim))
+                self._say(lambda: self.archive.claims.put_back(self.claim))
             case Crashed():
                 self._finish(self._failure(Refused(ending.problem, ending.files)))
             case Canceled():
-                self._finish(JobEnd(state=JobState.CANCELED, artifacts=self._log(partial=True)))
+                self._finish(JobEnd(state=JobState.CANCELED, artifacts=self._log_of_canceled()))
             case HandedBack():
-                self._insist(lambda: self.archive.claims.release(self.claim))
+                self._say(lambda: self.archive.claims.release(self.claim))
             case Lost():
                 logger.warning("%s: attempt %d was lost", self.claim.job_id, self.claim.attempt)
 
@@ -150,18 +153,32 @@ class Conclusion:
         return JobEnd(state=JobState.FAILED, error=ending.problem, artifacts=files + self._log(partial=True))
 
     def _file(self, file: ArtifactFile) -> ArtifactFile:
-        return self._insist(lambda: keep_artifact(self.archive.blobs, self.claim, file, out=self.out))
+        return self._keep(lambda: keep_artifact(self.archive.blobs, self.claim, file, out=self.out))
 
     def _log(self, *, partial: bool) -> tuple[ArtifactFile, ...]:
         try:
-            return (self._insist(lambda: keep_log(self.archive.blobs, self.claim, self.archive.logs, partial=partial)),)
+            return (self._keep(lambda: keep_log(self.archive.blobs, self.claim, self.archive.logs, partial=partial)),)
         except JobFailure as failure:
             logger.warning("%s: its log is not kept: %s", self.claim.job_id, failure)
             return ()
 
+    def _log_of_canceled(self) -> tuple[ArtifactFile, ...]:
+        try:
+            return self._log(partial=True)
+        except Over:
+            logger.warning("%s: its log is not kept: it was canceled", self.claim.job_id)
+            return ()
+
     def _finish(self, end: JobEnd) -> None:
-        state = self._insist(lambda: self.archive.claims.finish(self.claim, end))
+        state = self._say(lambda: self.archive.claims.finish(self.claim, end))
         logger.info("%s: attempt %d %s", self.claim.job_id, self.claim.attempt, state.value if state else "was lost")
 
-    def _insist(self, act: Callable[[], T]) -> T:
-        return insist(act, pulse=self.pulse)
+    def _keep(self, act: Callable[[], T]) -> T:
+        return insist(act, check=self.check)
+
+    def _say(self, act: Callable[[], T]) -> T:
+        return insist(act, check=self._check_claim)
+
+    def _check_claim(self) -> None:
+        if self.pulse.verdict is Verdict.LOST:
+            raise Over(Lost())

@@ -7,7 +7,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from contract.failures import Unavailable
+from storage.faults import NOT_NOW
 from storage.values import Beat
 
 #: How often the database is asked whether the job was cancelled, in seconds; a read, where a heartbeat writes.
@@ -103,5 +103,5 @@ def _ask(question: Callable[[], Beat]) -> Beat | None:
     """The answer, or nothing where the database has none; it is asked again soon, and the fuse burns meanwhile."""
     try:
         return question()
-    except Unavailable:
+    except NOT_NOW:
         return None

@@ -1,4 +1,4 @@
-"""One slot of a worker: a process that waits for rings and carries out one job at a time."""
+"""One slot of a worker: a process that waits for rings and carries out jobs, one at a time."""
 
 import contextlib
 import logging
@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 
-from contract.failures import Unavailable
 from contract.settings import Settings
 from contract.worker import WorkerCard
 from storage.blobs import open_blobs
 from storage.checkpoints import Checkpoints
 from storage.claims import Claims
 from storage.database import migrate, open_database
+from storage.faults import NOT_NOW
 from storage.logs import Logs
+from storage.outbox import Outbox
 from storage.terms import Terms
 from storage.values import Claim
 from storage.workers import Workers
@@ -51,6 +52,7 @@ class Slot:
         self._ready = threading.Event()
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         database, terms = open_database(settings.database), Terms.of(settings)
+        self._outbox = Outbox(database)
         self._workers = Workers(database, terms)
         self._claims = Claims(database, terms)
         blobs = open_blobs(
@@ -71,17 +73,16 @@ class Slot:
         threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     def answer_ring(self) -> None:
-        """Take the best job there is and carry it out; none is as well."""
+        """Carry out the best job there is, and then the next, for its ring may be lost; none is as well."""
         with self._sigterm_heard():
-            claim = self._claim()
-            if claim is not None:
+            while (claim := self._claim()) is not None:
                 self._carry_out(claim)
 
     def close(self) -> None:
         """End the spare; where the worker shuts down, say so."""
         self._spare.close()
         if self._board.stopping() and self._number == 0:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(*NOT_NOW):
                 self._workers.leave(self._card.id)
 
     def _carry_out(self, claim: Claim) -> None:
@@ -96,12 +97,12 @@ class Slot:
         return self._board.stopping() or self._terminated.is_set()
 
     def _claim(self) -> Claim | None:
-        """A ring is heard once: it waits for a database that is away."""
+        """A ring is heard once: it waits for a database that is away or full."""
         while not self._stopping():
             try:
                 if self._ready.wait(_TRY_AGAIN_SECONDS):
                     return self._claims.claim(self._card)
-            except Unavailable as failure:
+            except NOT_NOW as failure:
                 logger.warning("no claim: %s", failure)
                 time.sleep(_TRY_AGAIN_SECONDS)
         return None
@@ -122,7 +123,7 @@ class Slot:
             try:
                 self._say_who_is_here()
                 time.sleep(ANNOUNCE_SECONDS)
-            except Unavailable as failure:
+            except NOT_NOW as failure:
                 logger.warning("not announced: %s", failure)
                 time.sleep(_TRY_AGAIN_SECONDS)
             except Exception:
@@ -133,6 +134,8 @@ class Slot:
     def _say_who_is_here(self) -> None:
         if not self._ready.is_set():
             migrate(self._settings.database)
+            # Jobs may wait whose rings were lost with a broker, or with the slot that this one replaces.
+            self._outbox.ring(self._card.devices)
             self._ready.set()
         # The first slot speaks for the worker, whose card is one row.
         if self._number == 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.artifact import ArtifactFile
-from contract.failures import Failure, JobCrashed, Unavailable
+from contract.failures import Failure, JobCrashed
 from contract.settings import Settings
 from contract.worker import WorkerCard
 from storage.values import Claim
@@ -69,9 +69,10 @@ class Supervisor:
         runner = self.spare.take()
         try:
             with self._pulse(claim, runner) as pulse:
-                ending = Attempt(self, claim, runner=runner, pulse=pulse).run()
-                forgiven = min(1, self.settings.max_attempts - 1)
-                Conclusion(self.archive, claim, pulse, runner.folder.out, crashes_forgiven=forgiven).write(ending)
+                attempt = Attempt(self, claim, runner=runner, pulse=pulse)
+                ending = attempt.run()
+                forgiven, out = min(1, self.settings.max_attempts - 1), runner.folder.out
+                Conclusion(self.archive, claim, pulse, attempt.check_wait, out, crashes_forgiven=forgiven).write(ending)
         finally:
             runner.close()
         if not self.stopping():
@@ -97,7 +98,11 @@ class Attempt:
         self._pulse = pulse
         self._watch = _watch(claim, runner, most_bytes=supervisor.settings.max_job_memory_bytes)
         self._teller = Teller(
-            supervisor.archive, claim, pulse=pulse, folder=runner.folder, code_version=supervisor.card.version
+            supervisor.archive,
+            claim,
+            check=self.check_wait,
+            folder=runner.folder,
+            code_version=supervisor.card.version,
         )
         self._ear = Ear(runner)
         #: What lies in the runner's folder for the client, should it fail.
@@ -112,13 +117,17 @@ class Attempt:
             ending = self._listen()
         except Over as over:
             ending = over.ending
-        except Unavailable:
-            ending = Lost()
         except Failure as failure:
             ending = Refused(failure.problem(), self._left)
         self._runner.kill_all()
         self._last_prints()
         return ending
+
+    def check_wait(self) -> None:
+        """Raise `Over` or a failure where the attempt must not wait for what storage refuses."""
+        self._check()
+        if self._supervisor.stopping():
+            raise Over(HandedBack())
 
     def _begin(self) -> None:
         self._teller.begin()
@@ -126,10 +135,8 @@ class Attempt:
         self._runner.say(staging.assignment(self._supervisor.card))
 
     def _fetch(self, sha256: str, path: Path) -> None:
-        self._check()
-        if self._supervisor.stopping():
-            raise Over(HandedBack())
-        insist(lambda: self._copy(sha256, path), pulse=self._pulse)
+        self.check_wait()
+        insist(lambda: self._copy(sha256, path), check=self.check_wait)
 
     def _copy(self, sha256: str, path: Path) -> None:
         # What an earlier try has left is half a file.

@@ -1,4 +1,4 @@
-"""The one task: a ring. It carries nothing, and whoever hears it takes the best job that it can run."""
+"""The one task: a ring. It carries nothing, and whoever hears it takes the jobs that it can run, the best first."""
 
 from functools import cache
 from typing import TYPE_CHECKING

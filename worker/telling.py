@@ -13,7 +13,6 @@ from worker.endings import Archive, Lost, Over, insist
 from worker.joblog import JobLog
 from worker.keeping import keep_file
 from worker.messages import CheckpointLeft, StepStarted, StepSucceeded
-from worker.pulse import Pulse
 from worker.scratch import Folder
 
 logger = logging.getLogger(__name__)
@@ -23,12 +22,15 @@ _PROGRESS_SECONDS = 1.0
 
 
 class Teller:
-    """Raises `Over` where the archive takes nothing of this attempt any more."""
+    """Raises `Over` where the archive takes nothing of this attempt any more, and what `check` raises."""
 
-    def __init__(self, archive: Archive, claim: Claim, *, pulse: Pulse, folder: Folder, code_version: str) -> None:
+    def __init__(
+        self, archive: Archive, claim: Claim, *, check: Callable[[], None], folder: Folder, code_version: str
+    ) -> None:
         self._archive = archive
         self._claim = claim
-        self._pulse = pulse
+        #: Raises where the attempt must not wait.
+        self._check = check
         self._folder = folder
         self._code_version = code_version
         self._progress: Progress | None = None
@@ -98,7 +100,7 @@ class Teller:
         return steps[index].method
 
     def _under_fence(self, act: Callable[[], bool]) -> None:
-        self._require(insist(act, pulse=self._pulse))
+        self._require(insist(act, check=self._check))
 
     def _require(self, newest: bool) -> None:
         if not newest:

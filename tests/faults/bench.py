@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from contract.job import Job
 from contract.model import Architecture, Model, ModelCreation, Preprocessing
 from contract.settings import Settings
@@ -108,3 +110,15 @@ class Bench:
         """The bytes of a delivered file."""
         artifact = self.jobs.artifact(TENANT, job.id, filename=filename)
         return b"".join(self.blobs.read(TENANT, artifact.sha256))
+
+
+def relatives(bench: Bench) -> list[psutil.Process]:
+    """The bench's runners and all that they have started, which share the folder of their job."""
+    return [process for process in psutil.Process().children(recursive=True) if _works_in(process, bench)]
+
+
+def _works_in(process: psutil.Process, bench: Bench) -> bool:
+    try:
+        return Path(process.environ().get("TMPDIR", "/")).is_relative_to(bench.settings.scratch)
+    except psutil.NoSuchProcess:
+        return False

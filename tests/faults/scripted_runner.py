@@ -87,6 +87,15 @@ def finish(assignment: Assignment) -> None:
     say(Finished(result=RESULT, files=(deliver("model.json", weights),)))
 
 
+def finish_when_told(assignment: Assignment) -> None:
+    """The argument is a file; once it is there, deliver so many files that a database needs room for their names."""
+    progress(0.5)
+    while not Path(assignment.spec.metadata["argument"]).exists():
+        time.sleep(0.05)
+    names = ("model.json", *(f"{number}.json" for number in range(200)))
+    say(Finished(result=RESULT, files=tuple(deliver(name, name.encode()) for name in names)))
+
+
 def sleep(assignment: Assignment) -> None:
     progress(0.5)
     time.sleep(600)
@@ -203,6 +212,7 @@ ACTS: dict[str, Callable[[Assignment], None]] = {
     act.__name__: act
     for act in (
         finish,
+        finish_when_told,
         sleep,
         spin,
         fail,

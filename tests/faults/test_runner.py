@@ -13,7 +13,7 @@ from contract.job import JobState
 from storage.logs import LOG_CAP_BYTES
 from storage.values import Claim
 from tests.deadline import until
-from tests.faults.bench import TENANT, WEIGHTS, Bench
+from tests.faults.bench import TENANT, WEIGHTS, Bench, relatives
 from tests.faults.conftest import settings_at
 from worker import sandbox
 
@@ -24,18 +24,6 @@ def adopting() -> Iterator[None]:
     sandbox.adopt_orphans()
     yield
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
-
-
-def relatives(bench: Bench) -> list[psutil.Process]:
-    """The bench's runners and all that they have started, which share the folder of their job."""
-    return [process for process in psutil.Process().children(recursive=True) if works_in(process, bench)]
-
-
-def works_in(process: psutil.Process, bench: Bench) -> bool:
-    try:
-        return Path(process.environ().get("TMPDIR", "/")).is_relative_to(bench.settings.scratch)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_job_gets_its_inputs_and_delivers_its_files(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from contract.job import Event, EventKind, Job, JobState, StateReason
 from storage.events import Events
+from storage.outbox import Outbox
 from tests.deadline import until
 from tests.faults.bench import TENANT, Bench
 from tests.faults.conftest import settings_at
@@ -84,6 +85,27 @@ def test_a_job_rung_for_fifty_times_is_claimed_once(house: House) -> None:
     another = house.bench.submit("finish")
     house.ring()
     until(in_state(house.bench, another, JobState.SUCCEEDED))
+
+
+def test_one_ring_is_enough_for_all_that_wait(sqlite_house: House) -> None:
+    # Given two jobs, and a broker that has lost the ring for one of them
+    sqlite_house.start_worker()
+    jobs = [sqlite_house.bench.submit("finish") for _ in range(2)]
+    # When the doorbell rings once
+    sqlite_house.ring()
+    # Then both are done
+    for job in jobs:
+        until(in_state(sqlite_house.bench, job, JobState.SUCCEEDED), seconds=60)
+
+
+def test_a_worker_that_starts_hears_of_what_waits(sqlite_house: House) -> None:
+    # Given a job whose ring was lost
+    bench, outbox = sqlite_house.bench, Outbox(sqlite_house.bench.database)
+    bench.submit("finish")
+    outbox.mark_sent(outbox.due())
+    # When a worker starts / Then its queues are to be rung
+    sqlite_house.start_worker()
+    assert {ring.device for ring in outbox.due()} == set(bench.card.devices)
 
 
 def test_a_cancel_ends_a_running_job_and_all_its_processes(house: House) -> None:
@@ -173,6 +195,19 @@ def test_sigterm_hands_the_job_back_and_the_next_worker_goes_on_from_its_checkpo
     house.ring()
     until(in_state(house.bench, job, JobState.SUCCEEDED))
     assert house.bench.artifact(job) == b"seven"
+
+
+def test_a_worker_that_shuts_down_takes_no_next_job(sqlite_house: House) -> None:
+    # Given a running job, and one that waits behind it
+    worker = sqlite_house.start_worker()
+    job, next_job = (sqlite_house.bench.submit("count_until_stopped") for _ in range(2))
+    sqlite_house.ring()
+    until(acting(sqlite_house.bench, job))
+    # When the worker is told to shut down
+    assert sqlite_house.stop(worker) == 0
+    # Then the one is handed back, and the other was never begun
+    assert handed_back(sqlite_house.bench, job)
+    assert EventKind.STARTED not in kinds(sqlite_house.bench, next_job)
 
 
 def test_a_runner_that_does_not_listen_is_killed_when_the_worker_shuts_down(sqlite_house: House) -> None:

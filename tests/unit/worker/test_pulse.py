@@ -2,7 +2,10 @@
 
 import threading
 
-from contract.failures import Unavailable
+import pytest
+
+from contract.failures import Failure, Unavailable
+from storage.faults import DatabaseFull
 from storage.values import Beat
 from tests.deadline import until
 from worker.pulse import Pulse, Verdict, patience
@@ -13,7 +16,7 @@ FINE = Beat(cancel_requested=False, lost=False)
 class Database:
     """Answers as it is told, and counts."""
 
-    def __init__(self, answer: Beat | None) -> None:
+    def __init__(self, answer: Beat | type[Failure]) -> None:
         self.answer = answer
         self.beats = 0
         self.stopped = threading.Event()
@@ -23,9 +26,9 @@ class Database:
         return self.look()
 
     def look(self) -> Beat:
-        if self.answer is None:
-            raise Unavailable
-        return self.answer
+        if isinstance(self.answer, Beat):
+            return self.answer
+        raise self.answer
 
     def pulse(self, *, lease_seconds: float) -> Pulse:
         return Pulse(
@@ -70,11 +73,27 @@ def test_a_lost_claim_stops_the_runner_even_behind_a_cancel() -> None:
 
 def test_a_database_that_stays_away_ends_the_attempt_before_its_lease() -> None:
     # Given a database that went away / When its silence lasts
-    database = Database(None)
+    database = Database(Unavailable)
     with database.pulse(lease_seconds=0.2) as pulse:
         # Then
         assert database.stopped.wait(30)
         assert pulse.verdict is Verdict.LOST
+
+
+@pytest.mark.parametrize("refusal", [Unavailable, DatabaseFull])
+def test_a_refusal_that_passes_ends_nothing(refusal: type[Failure]) -> None:
+    # Given a database that refuses some beats
+    database = Database(refusal)
+    with database.pulse(lease_seconds=60) as pulse:
+        until(lambda: database.beats >= 2, every=0.01)
+        # When it takes them again / Then the pulse goes on, and hears
+        database.answer = FINE
+        beats = database.beats
+        until(lambda: database.beats >= beats + 2, seconds=30, every=0.01)
+        assert pulse.verdict is None
+        database.answer = Beat(cancel_requested=True, lost=False)
+        assert database.stopped.wait(30)
+        assert pulse.verdict is Verdict.CANCELED
 
 
 def test_a_database_that_hangs_ends_the_attempt_too() -> None:
