@@ -1,5 +1,6 @@
 """A real worker beside a bench, a real broker between them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -64,9 +65,10 @@ def tree(worker: psutil.Process) -> list[psutil.Process]:
 
 
 def signal_tree(worker: psutil.Process, number: signal.Signals) -> None:
-    """Send a signal to every process of a worker."""
+    """Send a signal to every process of a worker; one that goes on may have ended others before they are told."""
     for process in tree(worker):
-        process.send_signal(number)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def slot_of(worker: psutil.Process) -> psutil.Process:
