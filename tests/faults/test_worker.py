@@ -166,7 +166,9 @@ def test_a_worker_that_was_paused_beyond_its_lease_publishes_nothing(house: Hous
     house.ring()
     until(acting(house.bench, job))
     runner = runners_of(worker)[0]
-    signal_tree(worker, signal.SIGSTOP)
+    # Not within a write of its own, which would hold SQLite's lock for as long.
+    with house.bench.database.write():
+        signal_tree(worker, signal.SIGSTOP)
     until(lambda: house.bench.upkeep.reap() == 1)
     # When another attempt has the job, and the first goes on
     second = house.bench.claim()
