@@ -117,9 +117,9 @@ def _numbered(role: Role, images: Images, known: tuple[str, ...] | None, count: 
 
 
 def _with_classes(original: Candidate, images: Mapping[Role, Images]) -> Candidate:
-    """The candidate with the data's class names, where the model came without and the data has one for each output."""
-    named = [i.class_names for i in images.values() if i.class_names and len(i.class_names) == original.num_classes]
-    return replace(original, classes=named[0]) if named and not original.classes else original
+    """The candidate with the data's class names, which are those of the outputs, where the model came without."""
+    named = next((i.class_names for i in images.values() if i.class_names), None)
+    return replace(original, classes=original.classes or named)
 
 
 def _others(models: Mapping[str, ModelInput], original: Candidate, device: torch.device, seed: int) -> dict[str, Other]:

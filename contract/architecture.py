@@ -6,14 +6,11 @@ from importlib.resources import files
 from typing import Literal
 
 from contract.failures import InvalidRequest
-from contract.model import Architecture, Preprocessing, PreprocessingChoice
+from contract.model import LUMA, Architecture, Preprocessing, PreprocessingChoice
 from contract.value import Value
 
 #: Sides of the square inputs for which the catalogue keeps multiply-accumulates, in pixels.
 SIDES = (28, 32, 64, 96, 128, 192, 224)
-
-#: What red, green and blue give to gray (ITU-R BT.601), as Pillow takes them.
-_LUMA = (0.299, 0.587, 0.114)
 
 #: Channels, height and width.
 InputShape = tuple[int, int, int]
@@ -138,7 +135,7 @@ def resolve_preprocessing(
 def _in_channels(documented: tuple[float, ...], channels: str) -> tuple[float, ...]:
     if channels != "gray" or len(documented) == 1:
         return documented
-    return (round(sum(part * value for part, value in zip(_LUMA, documented, strict=True)), 4),)
+    return (round(sum(part * value for part, value in zip(LUMA, documented, strict=True)), 4),)
 
 
 def _for_each(values: tuple[float, ...], channels: str, name: str, pointer: str) -> tuple[float, ...]:

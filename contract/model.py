@@ -23,6 +23,10 @@ class Architecture(Value):
     )
 
 
+#: What red, green and blue give to gray (ITU-R BT.601), as Pillow takes them.
+LUMA = (0.299, 0.587, 0.114)
+
+
 class Preprocessing(Value):
     """How an image becomes the network's input.
 

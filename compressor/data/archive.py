@@ -15,6 +15,7 @@ from contract.failures import ArchiveBomb, DatasetTooLarge, InvalidDataset, Unsa
 #: Files in one archive, bytes of one image file, bytes of all of them unpacked, and unpacked over packed bytes.
 MAX_FILES, MAX_FILE, MAX_UNPACKED, MAX_RATIO = 5_000_000, 64 * 1024**2, 256 * 1024**3, 100
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"})
+_TAKEN = ", ".join(sorted(_SUFFIXES))
 #: Of images too, which are not taken.
 _OTHER_IMAGES = frozenset(
     {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".dcm"}
@@ -56,7 +57,7 @@ def members(archive: zipfile.ZipFile) -> list[Member]:
     _check_together(entries)
     found = list(_images(list(zip(entries, paths, strict=True))))
     if not found:
-        raise InvalidDataset(f"The archive holds no images. These are taken: {', '.join(sorted(_SUFFIXES))}.")
+        raise InvalidDataset(f"The archive holds no images. These are taken: {_TAKEN}.")
     return sorted(found, key=lambda member: str(member.path))
 
 
@@ -68,7 +69,12 @@ def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
             name = name.encode("cp437").decode("utf-8")
         except UnicodeError:
             name = entry.filename
-    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/"))
+    return PurePosixPath(composed(name).replace("\\", "/"))
+
+
+def composed(name: str) -> str:
+    """The name as all are compared: a letter and its accent are one sign (Unicode's form C)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check(entry: zipfile.ZipInfo, path: PurePosixPath) -> None:
@@ -102,8 +108,7 @@ def _images(entries: Sequence[tuple[zipfile.ZipInfo, PurePosixPath]]) -> Iterato
     wanted = [(entry, path) for entry, path in entries if not _bystander(path)]
     other = next((path for _, path in entries if not _hidden(path) and path.suffix.lower() in _OTHER_IMAGES), None)
     if other is not None:
-        taken = ", ".join(sorted(_SUFFIXES))
-        raise InvalidDataset(f"{shown(other)} is an image of a kind that is not taken. These are: {taken}.")
+        raise InvalidDataset(f"{shown(other)} is an image of a kind that is not taken. These are: {_TAKEN}.")
     if all(len(path.parts) == 1 for _, path in wanted):
         yield from (Member(entry, path, "") for entry, path in wanted)
         return

@@ -1,6 +1,7 @@
 """Arrays from an npz file nobody trusts: sizes are checked before memory is taken, and no pickle is read."""
 
 import zipfile
+import zlib
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from contract.failures import ArchiveBomb, ClassesMismatch, DatasetTooLarge, Failure, InvalidDataset, PickleNotAllowed
+from contract.failures import ArchiveBomb, ClassesMismatch, DatasetTooLarge, InvalidDataset, PickleNotAllowed
 from contract.model import Preprocessing
 
 MAX_ARRAY, MAX_RATIO = 32 * 1024**3, 1000
+_UNREADABLE = "The dataset is no npz file that can be read."
 
 
 def read_arrays(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -25,11 +27,8 @@ def read_arrays(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[Any],
     try:
         with zipfile.ZipFile(path) as archive:
             x, y = _member(archive, "x"), _member(archive, "y")
-    except Failure:
-        raise
-    except Exception as error:
-        # What parsers raise of broken headers is anything: TokenError, TypeError, MemoryError, zlib.error and others.
-        raise InvalidDataset("The dataset is no npz file that can be read.") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError, SyntaxError) as error:
+        raise InvalidDataset(_UNREADABLE) from error
     if x is None or not x.ndim:
         raise InvalidDataset("The npz file has no array x with an entry for each image.")
     labels = np.full(len(x), -1) if y is None else _labels(y)
@@ -44,14 +43,25 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any] | None:
         return None
     if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
         raise ArchiveBomb(f"The array {name} unpacks from {entry.compress_size} to {entry.file_size} bytes.")
-    with archive.open(entry) as file:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file, max_header_size=10_000)
+    shape, dtype = _header(archive, entry)
     _check_header(name, shape, dtype, entry.file_size)
     with archive.open(entry) as file:
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return array
+
+
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        with archive.open(entry) as file:
+            version = npy.read_magic(file)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read_header(file, max_header_size=10_000)
+    except Exception as error:
+        # What is raised of a broken one is anything: TokenError, MemoryError of its parser, RuntimeError and others.
+        raise InvalidDataset(_UNREADABLE) from error
+    if any(type(n) is not int for n in shape):
+        raise InvalidDataset(_UNREADABLE)
+    return shape, dtype
 
 
 def _check_header(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], file_size: int) -> None:

@@ -1,7 +1,6 @@
 """Datasets from files nobody trusts become images in memory."""
 
 import io
-import unicodedata
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from compressor.data.archive import Member, content, members, open_archive, shown
+from compressor.data.archive import Member, composed, content, members, open_archive, shown
 from compressor.data.arrays import read_arrays
 from compressor.data.images import Images
 from contract.dataset import DatasetFormat
@@ -51,25 +50,23 @@ def _from_folders(path: Path, preprocessing: Preprocessing, classes: tuple[str, 
             raise SingleClass(
                 f"The archive has the one class folder {folders[0]!r} only. Images without labels lie in no folder."
             )
-        names = _matched(folders, classes) if folders else None
+        names = classes or tuple(folders)
+        number = _numbers(folders, names)
         _check_room(len(files), preprocessing)
         pixels = _decoded(archive, files, preprocessing)
-    if names is None:
+    if not folders:
         return Images(pixels, torch.full((len(files),), -1), preprocessing, classes)
-    number = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
     labels = torch.tensor([number[member.folder] for member in files])
     return Images(pixels, labels, preprocessing, names)
 
 
-def _matched(folders: list[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The names by the number of the class: the model's where it has names, else the folders in their order."""
-    if classes is None:
-        return tuple(folders)
-    own = {unicodedata.normalize("NFC", name) for name in classes}
-    strangers = [folder for folder in folders if folder not in own]
-    if strangers:
-        raise ClassesMismatch(f"The data has a class {strangers[0]!r}, which the model does not name.")
-    return classes
+def _numbers(folders: list[str], names: tuple[str, ...]) -> dict[str, int]:
+    """The number of each class by its folder; `names` are the model's, or else the folders in their order."""
+    number = {composed(name): index for index, name in enumerate(names)}
+    stranger = next((folder for folder in folders if folder not in number), None)
+    if stranger is not None:
+        raise ClassesMismatch(f"The data has a class {stranger!r}, which the model does not name.")
+    return number
 
 
 def _check_room(count: int, preprocessing: Preprocessing) -> None:

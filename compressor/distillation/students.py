@@ -8,7 +8,7 @@ import torch
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.models.architectures import width_of_logits
-from compressor.models.edits import Remove, apply_edits, edits_between
+from compressor.models.edits import Edit, Remove, apply_edits, edits_between
 from compressor.models.replacement import replacement, with_classes
 from compressor.models.stems import edits_for_small_images
 from compressor.pruning.blocks import removable_blocks
@@ -75,9 +75,8 @@ def _scaled(candidate: Candidate, teacher: Candidate, scale: Scaled, *, seed: in
 
 def _with_stem_of(teacher: Candidate, fresh: Candidate) -> Candidate:
     """The fresh network, changed in place where the teacher's first strides were fitted to small images."""
-    edits = tuple(edit for edit in edits_for_small_images(fresh.module, fresh.input_shape) if edit in teacher.edits)
-    apply_edits(fresh.module, edits)
-    return replace(fresh, edits=(*fresh.edits, *edits))
+    wanted = edits_for_small_images(fresh.module, fresh.input_shape)
+    return _edited(fresh, [edit for edit in wanted if edit in teacher.edits])
 
 
 def _superfluous(blocks: Sequence[str], depth: float) -> list[str]:
@@ -91,7 +90,11 @@ def _superfluous(blocks: Sequence[str], depth: float) -> list[str]:
 
 
 def _without(fresh: Candidate, blocks: Sequence[str]) -> Candidate:
-    edits = tuple(Remove(module=name) for name in blocks)
+    return _edited(fresh, [Remove(module=name) for name in blocks])
+
+
+def _edited(fresh: Candidate, edits: Sequence[Edit]) -> Candidate:
+    """The candidate with these edits made, in place."""
     apply_edits(fresh.module, edits)
     return replace(fresh, edits=(*fresh.edits, *edits))
 

@@ -13,7 +13,7 @@ from compressor.data.images import Images
 from compressor.quantization.simulate import simulated
 from compressor.training.classes import answering_for
 from compressor.training.layout import channels_last
-from contract.model import Preprocessing
+from contract.model import LUMA, Preprocessing
 
 
 def teachers_of(names: Sequence[str], context: Context) -> list[Candidate]:
@@ -79,7 +79,7 @@ def _column(values: Sequence[float], x: Tensor) -> Tensor:
 def _in_colours(pixels: Tensor, channels: str) -> Tensor:
     """One channel for gray, by the weights of ITU-R BT.601 as Pillow takes them; three for colours."""
     if channels == "gray" and pixels.shape[1] == 3:
-        return (pixels * _column((0.299, 0.587, 0.114), pixels)).sum(1, keepdim=True)
+        return (pixels * _column(LUMA, pixels)).sum(1, keepdim=True)
     return pixels.expand(-1, 3, -1, -1) if channels == "rgb" and pixels.shape[1] == 1 else pixels
 
 

@@ -212,8 +212,7 @@ class _Work:
 
 def _merged(masks: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What an earlier step has masked stays masked, even where it was more than what is asked for now; on the CPU."""
-    found = {name: mask.cpu() for name, mask in masks.items()}
-    return {name: mask & earlier[name].cpu() if name in earlier else mask for name, mask in found.items()}
+    return {name: mask.cpu() & earlier[name].cpu() if name in earlier else mask.cpu() for name, mask in masks.items()}
 
 
 def _record(pruned: Candidate, work: _Work, before: Tally, names: tuple[str, ...]) -> None:
