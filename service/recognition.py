@@ -8,6 +8,7 @@ from typing import BinaryIO
 from contract.dataset import DatasetFormat
 from contract.failures import ExecutableModelNotAllowed, PickleNotAllowed, UnsupportedFormat
 from contract.model import ModelFormat
+from contract.programs import is_program
 
 #: As many first bytes as `check_beginning` wants to see.
 BEGINNING = 512
@@ -33,11 +34,6 @@ _TAR_AT, _TAR = 257, b"ustar"
 _ZIP_END, _ZIP_END_WITHIN = b"PK\x05\x06", 22 + 65_535
 #: The directory of an archive with a few ten thousand tensors, in bytes; none larger is read into memory.
 _MOST_DIRECTORY = 2 * 1024**2
-
-#: Parts that only programs have: TorchScript, torch.package, torch.export.
-_EXECUTABLE = frozenset(
-    {"constants.pkl", "code", "extern_modules", "archive_format", "serialized_exported_program.json"}
-)
 
 Format = ModelFormat | DatasetFormat
 
@@ -78,7 +74,7 @@ def check_whole(file: BinaryIO, format: Format) -> None:
         case ModelFormat.SAFETENSORS:
             return
         case ModelFormat.PT:
-            _check_state_dict([PurePosixPath(name) for name in _names_in(file)])
+            _check_state_dict(_names_in(file))
         case DatasetFormat.NPZ:
             _check_arrays([PurePosixPath(name) for name in _names_in(file)])
         case DatasetFormat.IMAGE_FOLDER_ZIP:
@@ -86,12 +82,10 @@ def check_whole(file: BinaryIO, format: Format) -> None:
             _check_end(file)
 
 
-def _check_state_dict(paths: list[PurePosixPath]) -> None:
-    # Every name but those of the oldest torch.export stands below a folder that bears the archive's name.
-    parts = {part for path in paths for part in path.parts[1:] or path.parts}
-    if parts & _EXECUTABLE or any(path.suffix == ".so" for path in paths):
+def _check_state_dict(names: list[str]) -> None:
+    if is_program(names):
         raise ExecutableModelNotAllowed
-    if not any(path.name == "data.pkl" for path in paths):
+    if not any(PurePosixPath(name).name == "data.pkl" for name in names):
         raise UnsupportedFormat("The zip archive holds no state_dict.")
 
 

@@ -5,7 +5,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from contract.failures import (
     WeightsMismatch,
 )
 from contract.model import ModelFormat
+from contract.programs import is_program
 
 #: Bytes of a safetensors header, and tensors in a file: far above what the largest published networks need.
 MAX_HEADER, MAX_TENSORS = 16 * 1024**2, 50_000
@@ -109,10 +110,7 @@ def _check_archive(path: Path) -> None:
         raise PickleNotAllowed("The .pt file is not in the zip format that torch.save has written since 1.6.")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    # All stand below a folder that bears the file's name, whatever that is; those of the oldest torch.export do not.
-    paths = [PurePosixPath(entry.filename).parts for entry in entries]
-    parts = {part for path in paths for part in path[1:] or path}
-    if parts & {"constants.pkl", "code", "extern_modules", "archive_format"}:
+    if is_program(entry.filename for entry in entries):
         raise ExecutableModelNotAllowed
     if len(entries) > 2 * MAX_TENSORS or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InvalidModel("The .pt file is packed as torch.save does not pack.")
