@@ -18,27 +18,42 @@ CHANCES: Mapping[Augment, int] = {"crop": 3, "crop_flip": 3, "resized_crop_flip"
 _LEAST_AREA, _MOST_STRETCHED = 0.35, 4 / 3
 
 
-def changed(pixels: Tensor, draws: Tensor, augment: Augment) -> Tensor:
-    """Images (N, C, H, W) changed by numbers (N, `CHANCES[augment]`); of the same shape and type."""
+def changed(pixels: Tensor, draws: Tensor, augment: Augment, *, as_in: tuple[int, int] | None = None) -> Tensor:
+    """Images (N, C, H, W) changed by numbers (N, `CHANCES[augment]`); of the same shape and type.
+
+    The same pictures in another height and width, `as_in`, show the same of them by the same numbers.
+    """
     if augment == "resized_crop_flip":
         return _resized(pixels, draws)
-    return _shifted(pixels, draws, flip=augment == "crop_flip")
+    height, width = pixels.shape[-2:]
+    return _shifted(pixels, draws, flip=augment == "crop_flip", as_in=as_in or (height, width))
 
 
-def _shifted(pixels: Tensor, draws: Tensor, *, flip: bool) -> Tensor:
-    """Each image shifted by up to an eighth of its side, zeros moving in, and every other one mirrored."""
+def _shifted(pixels: Tensor, draws: Tensor, *, flip: bool, as_in: tuple[int, int]) -> Tensor:
+    """Each image shifted by up to an eighth of its side, zeros moving in, and every other one mirrored.
+
+    By whole pixels of the size `as_in`, so that the same part is seen in every size.
+    """
     n, channels, height, width = pixels.shape
-    down, right = max(1, height // 8), max(1, width // 8)
+    down, below = _starts(draws[:, 0], height, as_in[0])
+    right, beside = _starts(draws[:, 1], width, as_in[1])
     padded = F.pad(pixels, (right, right, down, down))
     count = partial(torch.arange, device=pixels.device)
-    rows = (draws[:, 0] * (2 * down + 1)).long().view(n, 1) + count(height)
-    columns = (draws[:, 1] * (2 * right + 1)).long().view(n, 1) + count(width)
+    rows, columns = below.view(n, 1) + count(height), beside.view(n, 1) + count(width)
     if flip:
         columns = torch.where(draws[:, 2:3] < 0.5, columns, columns.flip(1))
     return padded[
         count(n).view(n, 1, 1, 1), count(channels).view(1, channels, 1, 1),
         rows.view(n, 1, height, 1), columns.view(n, 1, 1, width),
     ]  # fmt: skip
+
+
+def _starts(draws: Tensor, side: int, as_in: int) -> tuple[int, Tensor]:
+    """How many zeros stand on both ends of a side, and where (N,) each image begins among them."""
+    most = max(1, as_in // 8)
+    zeros = round(most * side / as_in)
+    shifts = (draws * (2 * most + 1)).long() - most
+    return zeros, zeros + (shifts * (side / as_in)).round().long()
 
 
 def _resized(pixels: Tensor, draws: Tensor) -> Tensor:

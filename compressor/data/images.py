@@ -1,15 +1,25 @@
 """Labelled images, ready for a network: decoded and resized once, normalized batch by batch."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from compressor.data.changing import CHANCES, Augment, changed
+from compressor.data.origin import Album, Look, Origin, Sight
 from contract.model import Preprocessing
 
 _CPU = torch.device("cpu")
+
+#: The same images for those who see them in other sights, float32 of 0 to 1; made when it is asked for.
+Others = Callable[[], tuple[Tensor, ...]]
+
+
+def nobody() -> tuple[Tensor, ...]:
+    """What others see where there are none."""
+    return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +36,12 @@ class Batch:
     soft: Tensor | None = None
     #: Which changed version of each image it is; 0 where none is changed.
     view: int = 0
+    #: What the images' other sights show of the same versions, in their order.
+    others: Others = nobody
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a network is given that may look at other sights too: `x`, and behind it theirs."""
+        return (self.x, *self.others())
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +61,10 @@ class Images:
     class_names: tuple[str, ...] | None = None
     #: How many changed versions of each image there are, one epoch's after the other's; null: new ones in every epoch.
     views: int | None = None
+    #: The file that they were read from; null where they are in no other size anywhere.
+    origin: Origin | None = None
+    #: In which other sights they are seen, and what these show of them.
+    sights: Mapping[Sight, Look] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -65,17 +85,70 @@ class Images:
         if count >= len(self):
             return self
         chosen = torch.randperm(len(self), generator=_generator(seed, 0))[:count].sort().values
-        return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
+        return self.chosen(chosen)
+
+    def chosen(self, index: Tensor) -> "Images":
+        """The images at these places (M,), in their order."""
+        return replace(
+            self,
+            pixels=self.pixels[index],
+            labels=self.labels[index],
+            origin=self.origin and self.origin.chosen(index),
+            sights={sight: look.chosen(index) for sight, look in self.sights.items()},
+        )
 
     def of_classes(self, numbers: Sequence[int]) -> "Images":
         """The images of these classes, labelled with where the class stands among `numbers`."""
         new = torch.full((max(self.num_classes, *numbers) + 1,), -1)
         new[list(numbers)] = torch.arange(len(numbers))
         labels = new[self.labels]
-        chosen = labels >= 0
+        index = (labels >= 0).nonzero().squeeze(1)
         named = self.class_names if max(numbers) < len(self.class_names or ()) else None
         names = named and tuple(named[number] for number in numbers)
-        return replace(self, pixels=self.pixels[chosen], labels=labels[chosen], class_names=names)
+        return replace(self.chosen(index), labels=labels[index], class_names=names)
+
+    def has_more_for(self, sight: Sight) -> bool:
+        """Whether the images' file shows more in this sight than what was read of it."""
+        return self._size_in(sight) != self._size
+
+    def seen_in(self, sights: Sequence[Sight]) -> "Images":
+        """The same images, for others to see in these sights too; where their file has no more, as they are here.
+
+        Nothing is read before somebody looks, and then batch by batch.
+        """
+        album = cache(self.origin.open) if self.origin else None
+        return replace(self, sights={sight: self._look(sight, album) for sight in sights})
+
+    def held(self) -> "Images":
+        """The same images, with all that their sights show read once and held."""
+        return replace(self, sights={sight: look.held(len(self)) for sight, look in self.sights.items()})
+
+    def bytes_when_held(self) -> int:
+        """What `held` takes of memory beside the images themselves."""
+        return len(self) * sum(look.bytes_read for look in self.sights.values())
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        height, width = self.pixels.shape[-2:]
+        return height, width
+
+    def _size_in(self, sight: Sight) -> tuple[int, int]:
+        """Height and width in which a sight is read: no smaller than what there is, and no larger than in the file."""
+        (height, width), (down, across) = self._size, self.origin.within(sight) if self.origin else (0, 0)
+        return max(height, down), max(width, across)
+
+    def _look(self, sight: Sight, album: Callable[[], Album] | None) -> Look:
+        if self.origin is None or album is None or not self.has_more_for(sight):
+            return Look(self._unnormalized)
+        return self.origin.look(album, replace(sight, size=self._size_in(sight)))
+
+    def _unnormalized(self, index: Tensor) -> Tensor:
+        """The images as they are here; floats as if they had been normalized as the network wants them."""
+        pixels = self.pixels[index]
+        if pixels.dtype == torch.uint8:
+            return pixels
+        mean, std = torch.tensor([self.preprocessing.mean, self.preprocessing.std]).view(2, 1, -1, 1, 1)
+        return torch.addcmul(mean, pixels, std)
 
     def batch_sizes(self, batch_size: int) -> list[int]:
         """The fewest batches of at most `batch_size` images, as even as can be; one of three where two would leave one.
@@ -121,7 +194,20 @@ class Images:
             pixels = self.pixels[index].to(device)
             if draws is not None:
                 pixels = changed(pixels, draws[index].to(device), augment)
-            yield Batch(self.normalized(pixels), self.labels[index].to(device), index, view=view)
+            yield Batch(
+                self.normalized(pixels), self.labels[index].to(device), index,
+                view=view, others=partial(self._to_others, index, draws, augment, device),
+            )  # fmt: skip
+
+    def _to_others(
+        self, index: Tensor, draws: Tensor | None, augment: Augment, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """What the sights show of these images, changed by the same numbers as here."""
+        shown = [look.at(index).to(device) for look in self.sights.values()]
+        if draws is not None:
+            own = draws[index].to(device)
+            shown = [changed(pixels, own, augment, as_in=self._size) for pixels in shown]
+        return tuple(_of_one(pixels) for pixels in shown)
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """The network's input: `(x / 255 - mean) / std` of uint8, anything else as float32."""
@@ -134,6 +220,11 @@ class Images:
     def _draws(self, seed: int, view: int, count: int) -> Tensor:
         """(N, count) numbers in [0, 1): so many for each image."""
         return torch.rand(len(self), count, generator=_generator(seed + 1, view))
+
+
+def _of_one(pixels: Tensor) -> Tensor:
+    """As float32 of 0 to 1."""
+    return pixels.to(torch.float32).div_(255) if pixels.dtype == torch.uint8 else pixels.to(torch.float32)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

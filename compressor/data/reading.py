@@ -3,17 +3,22 @@
 import io
 import warnings
 import zipfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from compressor.data.archive import Member, composed, content, members, open_archive, shown
 from compressor.data.arrays import read_arrays
 from compressor.data.images import Images
+from compressor.data.origin import Album, Origin, Sight
 from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch, DatasetTooLarge, InvalidImage, SingleClass
 from contract.model import Preprocessing
@@ -21,6 +26,7 @@ from contract.model import Preprocessing
 #: Pixels of one image file, and bytes of all images once they are resized.
 MAX_PIXELS, MAX_BYTES = 100_000_000, 8 * 1024**3
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_MODES: dict[Literal["rgb", "gray"], str] = {"rgb": "RGB", "gray": "L"}
 
 
 def read_images(
@@ -53,11 +59,36 @@ def _from_folders(path: Path, preprocessing: Preprocessing, classes: tuple[str, 
         names = classes or tuple(folders)
         number = _numbers(folders, names)
         _check_room(len(files), preprocessing)
-        pixels = _decoded(archive, files, preprocessing)
+        pixels, sides = _read_once(archive, files, preprocessing)
+    origin = _origin(partial(_open_folders, path, preprocessing), sides, preprocessing)
     if not folders:
-        return Images(pixels, torch.full((len(files),), -1), preprocessing, classes)
+        return Images(pixels, torch.full((len(files),), -1), preprocessing, classes, origin=origin)
     labels = torch.tensor([number[member.folder] for member in files])
-    return Images(pixels, labels, preprocessing, names)
+    return Images(pixels, labels, preprocessing, names, origin=origin)
+
+
+def _origin(open: Callable[[], Album], sides: Tensor, preprocessing: Preprocessing) -> Origin:
+    """Of all pictures of a file, which have these heights and widths (N, 2) there."""
+    left, upper, right, lower = _part_seen(preprocessing)
+    seen = (sides * torch.tensor([lower - upper, right - left], dtype=torch.float64)).round().to(torch.int32)
+    return Origin(open, torch.arange(len(sides)), seen)
+
+
+def _open_folders(path: Path, preprocessing: Preprocessing) -> Album:
+    """The archive that has been read for this preprocessing, to be read again."""
+    archive = open_archive(path)
+    files = members(archive)
+
+    def album(sight: Sight, places: Tensor) -> Tensor:
+        pixels = _empty(len(places), sight.channels, sight.size)
+
+        def keep(index: int, picture: Image.Image) -> None:
+            pixels[index] = _in_sight(picture, sight, preprocessing)
+
+        _each_picture(archive, [files[place] for place in places.tolist()], keep)
+        return pixels
+
+    return album
 
 
 def _numbers(folders: list[str], names: tuple[str, ...]) -> dict[str, int]:
@@ -79,31 +110,47 @@ def _check_room(count: int, preprocessing: Preprocessing) -> None:
         )
 
 
-def _decoded(archive: zipfile.ZipFile, files: list[Member], preprocessing: Preprocessing) -> Tensor:
-    """uint8 (N, channels, height, width). Pillow decodes outside of Python's lock, so threads share the work.
+def _empty(count: int, channels: Literal["rgb", "gray"], size: tuple[int, int]) -> Tensor:
+    return torch.empty(count, 1 if channels == "gray" else 3, *size, dtype=torch.uint8)
+
+
+def _read_once(
+    archive: zipfile.ZipFile, files: Sequence[Member], preprocessing: Preprocessing
+) -> tuple[Tensor, Tensor]:
+    """uint8 (N, channels, height, width), and int32 (N, 2): the height and width of each in the archive."""
+    pixels = _empty(len(files), preprocessing.channels, preprocessing.size)
+    sides = torch.empty(len(files), 2, dtype=torch.int32)
+
+    def keep(index: int, picture: Image.Image) -> None:
+        pixels[index] = _fitted(picture.convert(_MODES[preprocessing.channels]), preprocessing)
+        sides[index] = torch.tensor([picture.height, picture.width])
+
+    _each_picture(archive, files, keep)
+    return pixels, sides
+
+
+def _each_picture(archive: zipfile.ZipFile, files: Sequence[Member], keep: Callable[[int, Image.Image], None]) -> None:
+    """Decode every file, for `keep` to take. Pillow decodes outside of Python's lock, so threads share the work.
 
     What it only warns of, as of palettes with transparent colours or odd metadata, is an image all the same.
     """
-    channels = 1 if preprocessing.channels == "gray" else 3
-    pixels = torch.empty(len(files), channels, *preprocessing.size, dtype=torch.uint8)
 
     def decode(index: int, data: bytes) -> None:
-        pixels[index] = _image(data, shown(files[index].path), preprocessing)
+        _decode(data, shown(files[index].path), partial(keep, index))
 
     # Around the threads, not in them: how a process is warned is one for all of them, and who sets it back last wins.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
         for begin in range(0, len(files), 256):
             part = range(begin, min(begin + 256, len(files)))
             list(pool.map(decode, part, [content(archive, files[i]) for i in part]))
-    return pixels
 
 
-def _image(data: bytes, name: str, preprocessing: Preprocessing) -> Tensor:
+def _decode(data: bytes, name: str, keep: Callable[[Image.Image], None]) -> None:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InvalidImage(f"{name} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are taken.")
-            return _fitted(_in_bytes(image).convert("L" if preprocessing.channels == "gray" else "RGB"), preprocessing)
+            keep(_in_bytes(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError, IndexError) as error:
         raise InvalidImage(f"{name} is no image that can be read.") from error
 
@@ -119,12 +166,38 @@ def _in_bytes(image: Image.Image) -> Image.Image:
 def _fitted(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Resized over the crop and cut at the centre; uint8 (channels, height, width)."""
     height, width = preprocessing.size
-    over = (round(width / preprocessing.crop), round(height / preprocessing.crop))
+    over = _over(preprocessing)
     if image.size != over:
         image = image.resize(over, Image.Resampling.BILINEAR)
     left, top = (over[0] - width) // 2, (over[1] - height) // 2
-    array = np.asarray(image.crop((left, top, left + width, top + height)))
-    return torch.from_numpy(array.reshape(height, width, -1).transpose(2, 0, 1).copy())
+    return _tensor(image.crop((left, top, left + width, top + height)))
+
+
+def _over(preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height of the resized image, of which the centre is cut out."""
+    height, width = preprocessing.size
+    return round(width / preprocessing.crop), round(height / preprocessing.crop)
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    array = np.asarray(image)
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1).copy())
+
+
+def _part_seen(preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Where the part of a picture begins and ends that `_fitted` keeps: left, upper, right and lower, from 0 to 1."""
+    (height, width), (across, down) = preprocessing.size, _over(preprocessing)
+    left, top = (across - width) // 2, (down - height) // 2
+    return left / across, top / down, (left + width) / across, (top + height) / down
+
+
+def _in_sight(picture: Image.Image, sight: Sight, preprocessing: Preprocessing) -> Tensor:
+    """What `_fitted` keeps, to the fraction of a pixel, in another size; uint8 (channels, height, width)."""
+    left, upper, right, lower = _part_seen(preprocessing)
+    part = (left * picture.width, upper * picture.height, right * picture.width, lower * picture.height)
+    height, width = sight.size
+    image = picture.convert(_MODES[sight.channels])
+    return _tensor(image.resize((width, height), Image.Resampling.BILINEAR, box=part))
 
 
 def _from_arrays(path: Path, preprocessing: Preprocessing, classes: tuple[str, ...] | None) -> Images:
@@ -134,9 +207,21 @@ def _from_arrays(path: Path, preprocessing: Preprocessing, classes: tuple[str, .
             f"The data has a class number {int(y.max())}, and the model names {len(classes)} classes."
         )
     _check_room(len(x), preprocessing)
-    if x.dtype == np.uint8:
-        mode = "L" if preprocessing.channels == "gray" else "RGB"
-        pixels = torch.stack([_fitted(Image.fromarray(one).convert(mode), preprocessing) for one in x])
-    else:
-        pixels = torch.from_numpy(x)
-    return Images(pixels, torch.from_numpy(y), preprocessing, classes)
+    labels = torch.from_numpy(y)
+    if x.dtype != np.uint8:
+        return Images(torch.from_numpy(x), labels, preprocessing, classes)
+    mode, sides = _MODES[preprocessing.channels], torch.tensor([x.shape[1:3]]).expand(len(x), 2)
+    pixels = torch.stack([_fitted(Image.fromarray(one).convert(mode), preprocessing) for one in x])
+    origin = _origin(partial(_open_arrays, path, preprocessing), sides, preprocessing)
+    return Images(pixels, labels, preprocessing, classes, origin=origin)
+
+
+def _open_arrays(path: Path, preprocessing: Preprocessing) -> Album:
+    """The pixels of the file that has been read for this preprocessing, to be looked at again."""
+    x, _ = read_arrays(path, preprocessing)
+
+    def album(sight: Sight, places: Tensor) -> Tensor:
+        pictures: list[NDArray[Any]] = [x[place] for place in places.tolist()]
+        return torch.stack([_in_sight(Image.fromarray(one), sight, preprocessing) for one in pictures])
+
+    return album

@@ -1,6 +1,6 @@
 """Training data in two parts: one to learn from, one to judge epochs by."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,5 +34,4 @@ def split_of(recipe: Recipe, context: Context) -> Split:
 
 
 def _part(images: Images, chosen: Tensor) -> Images:
-    index = chosen.sort().values
-    return replace(images, pixels=images.pixels[index], labels=images.labels[index])
+    return images.chosen(chosen.sort().values)

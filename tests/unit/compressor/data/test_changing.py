@@ -46,6 +46,32 @@ def test_a_rectangle_can_be_wider_than_the_image_in_proportion() -> None:
     assert float(found[0, 0, -1, 0] - found[0, 0, 0, 0]) == pytest.approx(seen * 11 / 12, abs=1e-4)
 
 
+@pytest.mark.parametrize("augment", ["crop", "crop_flip"])
+@pytest.mark.parametrize("side", [10, 16])
+def test_the_same_pictures_in_another_size_show_the_same_part(augment: Augment, side: int) -> None:
+    # Given pictures, and the same three times as large
+    small = pictures(side, 32)
+    large = small.repeat_interleave(3, 2).repeat_interleave(3, 3)
+    draws = torch.rand(32, CHANCES[augment], generator=torch.Generator().manual_seed(1))
+    # When both are changed by the same numbers / Then one is the other three times as large, pixel by pixel
+    found = changed(large, draws, augment, as_in=(side, side))
+    own = changed(small, draws, augment)
+    assert torch.equal(found, own.repeat_interleave(3, 2).repeat_interleave(3, 3))
+
+
+def test_a_rectangle_is_the_same_in_another_size() -> None:
+    # Given a smooth ramp of colours in two sizes, from its first pixel's middle to its last one's
+    def ramp(side: int) -> Tensor:
+        places = (torch.arange(side) + 0.5) / side
+        return torch.stack([places.view(1, -1).expand(side, -1), places.view(-1, 1).expand(-1, side)])[None]
+
+    draws = torch.rand(16, 5, generator=torch.Generator().manual_seed(1))
+    # When rectangles are cut out of both / Then the mean of each nine pixels of one is a pixel of the other
+    small, large = (changed(ramp(n).expand(16, -1, -1, -1), draws, "resized_crop_flip") for n in (16, 48))
+    inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    assert torch.allclose(F.avg_pool2d(large, 3)[inner], small[inner], atol=1e-5)
+
+
 @pytest.mark.parametrize("augment", CHANCES)
 def test_every_image_is_changed_in_its_own_way(augment: Augment) -> None:
     # Given the same image many times
