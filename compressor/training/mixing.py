@@ -11,6 +11,9 @@ from torch import Tensor
 
 from compressor.data.images import Batch
 
+#: From images and their partners (N, C, H, W), in any size, to what is learnt from.
+Blend = Callable[[Tensor, Tensor], Tensor]
+
 #: Both parameters of the Beta distribution from which the weight of the first image is drawn, by the papers.
 _ALPHA: Mapping[str, float] = {"mixup": 0.2, "cutmix": 1.0}
 
@@ -18,28 +21,39 @@ _ALPHA: Mapping[str, float] = {"mixup": 0.2, "cutmix": 1.0}
 def mixed(batch: Batch, kind: str, *, classes: int) -> Batch:
     """Each image blended with another of the batch; `soft` has the shares of the classes. Draws from torch's generator.
 
-    The batch's images are (N, C, H, W); `classes` is the width of the logits.
+    The batch's images are (N, C, H, W); `classes` is the width of the logits. Others see the same blends in their size.
     """
     weight = float(torch.distributions.Beta(_ALPHA[kind], _ALPHA[kind]).sample())
     partner = torch.randperm(len(batch.y)).to(batch.y.device)
-    x, weight = _BLENDS[kind](batch.x, batch.x[partner], weight)
-    labels = F.one_hot(batch.y, classes).to(x.dtype)
-    return replace(batch, x=x, soft=weight * labels + (1 - weight) * labels[partner])
+    height, width = batch.x.shape[-2:]
+    blend, weight = _BLENDS[kind]((height, width), weight)
+    labels = F.one_hot(batch.y, classes).to(batch.x.dtype)
+    return replace(
+        batch,
+        x=blend(batch.x, batch.x[partner]),
+        soft=weight * labels + (1 - weight) * labels[partner],
+        others=lambda: tuple(blend(one, one[partner]) for one in batch.others()),
+    )
 
 
-def _mixup(x: Tensor, other: Tensor, weight: float) -> tuple[Tensor, float]:
-    return weight * x + (1 - weight) * other, weight
+def _mixup(size: tuple[int, int], weight: float) -> tuple[Blend, float]:
+    del size
+    return lambda x, other: weight * x + (1 - weight) * other, weight
 
 
-def _cutmix(x: Tensor, other: Tensor, weight: float) -> tuple[Tensor, float]:
-    height, width = x.shape[-2:]
+def _cutmix(size: tuple[int, int], weight: float) -> tuple[Blend, float]:
+    height, width = size
     side = math.sqrt(1 - weight)
-    top, bottom = _span(height, side)
-    left, right = _span(width, side)
-    pasted = x.clone()
-    pasted[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+    down, across = _span(height, side), _span(width, side)
+
+    def pasted(x: Tensor, other: Tensor) -> Tensor:
+        rows, columns = _scaled(down, x.shape[-2] / height), _scaled(across, x.shape[-1] / width)
+        found = x.clone()
+        found[..., rows, columns] = other[..., rows, columns]
+        return found
+
     # What was cut off at the border counts for the first image.
-    return pasted, 1 - (bottom - top) * (right - left) / (height * width)
+    return pasted, 1 - (down[1] - down[0]) * (across[1] - across[0]) / (height * width)
 
 
 def _span(length: int, part: float) -> tuple[int, int]:
@@ -48,5 +62,9 @@ def _span(length: int, part: float) -> tuple[int, int]:
     return max(0, centre - half), min(length, centre + half)
 
 
-#: From images, their partners and a weight to what is learnt from, and the weight of the first.
-_BLENDS: Mapping[str, Callable[[Tensor, Tensor, float], tuple[Tensor, float]]] = {"mixup": _mixup, "cutmix": _cutmix}
+def _scaled(span: tuple[int, int], scale: float) -> slice:
+    return slice(round(span[0] * scale), round(span[1] * scale))
+
+
+#: From the images' size and a weight to how images are blended with their partners, and the weight of the first.
+_BLENDS: Mapping[str, Callable[[tuple[int, int], float], tuple[Blend, float]]] = {"mixup": _mixup, "cutmix": _cutmix}

@@ -1,7 +1,10 @@
 """Blended images have blended labels, by the share of each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from compressor.data.images import Batch
 from compressor.training.mixing import mixed
@@ -28,6 +31,23 @@ def test_labels_are_shared_as_pixels_are(kind: str) -> None:
         # And the labels and places are still known
         assert torch.equal(blend.y, plain.y)
         assert torch.equal(blend.index, plain.index)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_others_see_the_same_blend_in_their_size(kind: str) -> None:
+    # Given images that others see three times as large
+    torch.manual_seed(0)
+    x = torch.rand(8, 3, 12, 10)
+    seen = replace(batch(), x=x, others=lambda: (larger(x),))
+    # When they are blended, time and again / Then others see the same blends, three times as large
+    for seed in range(10):
+        torch.manual_seed(seed)
+        blend = mixed(seen, kind, classes=8)
+        assert torch.equal(blend.others()[0], larger(blend.x))
+
+
+def larger(x: Tensor) -> Tensor:
+    return x.repeat_interleave(3, 2).repeat_interleave(3, 3)
 
 
 def test_cutmix_pastes_one_rectangle() -> None:
