@@ -141,13 +141,13 @@ class Trial:
         return quantize_static.apply(candidate, QuantizeStatic(), Context(calibration=self.images))
 
     def _answers(self, candidate: Candidate) -> Tensor:
-        logits = answers_to((batch.x for batch in self.images.batches(8)), simulated(candidate))
+        logits = answers_to(((batch.x,) for batch in self.images.batches(8)), simulated(candidate))
         if logits.shape != (_IMAGES, CLASSES) or not logits.isfinite().all():
             raise ArtifactMismatch(f"The network answers with {tuple(logits.shape)}, or not in finite numbers.")
         return logits
 
     def _float(self, candidate: Candidate) -> Tensor:
-        return answers_to((batch.x for batch in self.images.batches(8)), candidate.module)
+        return answers_to(((batch.x,) for batch in self.images.batches(8)), candidate.module)
 
     def _check_rebuilt(self, candidate: Candidate) -> None:
         with TemporaryDirectory(dir=self._folder) as folder:

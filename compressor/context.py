@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.data.images import Images
+from compressor.data.origin import Sight
 from contract.failures import UnfitModel
 from contract.report import NoticeCode
 from contract.value import Json
@@ -68,8 +69,8 @@ def _no_stopwatch(candidates: Sequence[Candidate]) -> tuple[float, ...]:
     raise ValueError(f"there is nothing to time {len(candidates)} candidates with")
 
 
-def _no_evaluation(module: nn.Module) -> None:
-    del module
+def _no_evaluation(module: nn.Module, sights: Sequence[Sight]) -> None:
+    del module, sights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,9 @@ class Context:
     notice: Callable[[NoticeCode, str], None] = _silent_notice
     #: Milliseconds that a batch takes each of these candidates, measured side by side.
     time: Callable[[Sequence[Candidate]], tuple[float, ...]] = _no_stopwatch
-    #: Which of the evaluation images (N,) a network is right on; none where there are none with labels.
-    right: Callable[[nn.Module], Tensor | None] = _no_evaluation
+    #: Which of the evaluation images (N,) a network is right on, which is given them in these sights too; none where
+    #: there are none with labels.
+    right: Callable[[nn.Module, Sequence[Sight]], Tensor | None] = _no_evaluation
     checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
 
     def other(self, name: str) -> Candidate:

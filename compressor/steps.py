@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -22,6 +23,7 @@ from compressor.checkpoints import (
     write_checkpoint,
 )
 from compressor.context import Context, Interrupted, TrainingState
+from compressor.data.origin import Sight
 from compressor.materials import Materials, Other, frozen
 from compressor.measure.accuracy import top1
 from compressor.measure.probe import Probe
@@ -179,9 +181,9 @@ class Steps:
             ),
         )
 
-    def _right(self, module: nn.Module) -> Tensor | None:
-        labels = self.probe.labels
-        return None if labels is None else top1(self.probe.answers(module, device=self._device)) == labels
+    def _right(self, module: nn.Module, sights: Sequence[Sight]) -> Tensor | None:
+        probe = self.probe.seen_in(sights)
+        return None if probe.labels is None else top1(probe.answers(module, device=self._device)) == probe.labels
 
     def _earlier(self, index: int) -> dict[str, Other]:
         """The models as earlier steps left them, of those that are named."""

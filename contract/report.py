@@ -212,6 +212,7 @@ NoticeCode = Literal[
     "rounded_to_nearest",
     "larger_than_teacher",
     "teacher_sees_enlarged",
+    "teacher_images_not_held",
     "gain_not_measured",
     "answers_not_kept",
     "classes_by_order",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.distillation.sights import sight_of
 from compressor.quantization.simulate import simulated
 from compressor.training.classes import answering_for
 from compressor.training.layout import channels_last
@@ -22,35 +23,45 @@ def teachers_of(names: Sequence[str], context: Context) -> list[Candidate]:
     return [replace(teacher, module=channels_last(simulated(teacher).eval())) for teacher in found]
 
 
-def warn_of_enlarging(teachers: Sequence[Candidate], images: Images, context: Context) -> None:
-    """Say where a teacher sees less than it is used to: images are read once, at the size of the job's model."""
-    shown = images.preprocessing.size
-    larger = [teacher.preprocessing.size for teacher in teachers if min(teacher.preprocessing.size) > min(shown)]
-    if larger:
-        own = " and ".join(f"{height}x{width}" for height, width in larger)
-        context.notice(
-            "teacher_sees_enlarged",
-            f"A teacher that is used to {own} pixels is shown the student's images of {shown[0]}x{shown[1]}, enlarged: "
-            "what it knows of finer things it cannot tell. Its accuracy in the report is that on such images.",
-        )
-
-
 def voice_of(teachers: Sequence[Candidate], columns: Sequence[Tensor | None], images: Images) -> nn.Module:
     """One network that answers to the student's images with a row of logits for each.
 
-    `columns` are, for each teacher, those of its classes that are the student's; null where they are the same.
+    It takes what a batch of `images` gives as `inputs`. `columns` are, for each teacher, those of its classes that are
+    the student's; null where they are the same.
     """
     voices = [_voice(teacher, chosen, images) for teacher, chosen in zip(teachers, columns, strict=True)]
     return voices[0] if len(voices) == 1 else Ensemble(voices)
 
 
 def _voice(teacher: Candidate, columns: Tensor | None, images: Images) -> nn.Module:
-    shown, used_to = images.preprocessing, teacher.preprocessing
+    shown, used_to, sights = images.preprocessing, teacher.preprocessing, list(images.sights)
+    if sight_of(teacher) in sights:
+        seen = answering_for(columns, Accustomed(teacher.module, _unnormalized(used_to), used_to))
+        return Looking(seen, at=1 + sights.index(sight_of(teacher)))
     if images.pixels.dtype != torch.uint8:
         # Float inputs are taken as they are: nobody knows how they were normalized.
-        shown, used_to = (p.model_copy(update={"mean": (0.0,), "std": (1.0,)}) for p in (shown, used_to))
+        shown, used_to = _unnormalized(shown), _unnormalized(used_to)
     voice = teacher.module if shown == used_to else Accustomed(teacher.module, shown, used_to)
-    return answering_for(columns, voice)
+    own = answering_for(columns, voice)
+    return Looking(own, at=0) if sights else own
+
+
+def _unnormalized(preprocessing: Preprocessing) -> Preprocessing:
+    return preprocessing.model_copy(update={"mean": (0.0,), "std": (1.0,)})
+
+
+class Looking(nn.Module):
+    """A network that looks at one of several sights of the images."""
+
+    def __init__(self, network: nn.Module, *, at: int) -> None:
+        super().__init__()
+        self.network, self._at = network, at
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Logits for images (N, C, H, W), each input another sight of them; the first is the student's."""
+        logits: Tensor = self.network(inputs[self._at])
+        return logits
 
 
 class Accustomed(nn.Module):
@@ -94,6 +105,6 @@ class Ensemble(nn.Module):
         self.teachers = nn.ModuleList(teachers)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits for images (N, C, H, W)."""
-        return torch.stack([teacher(x) for teacher in self.teachers]).mean(0)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Logits for images (N, C, H, W), which each teacher takes."""
+        return torch.stack([teacher(*inputs) for teacher in self.teachers]).mean(0)

@@ -1,5 +1,6 @@
 """What the teacher is worth: the same student trained on labels alone, and how often each of them is right."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context, TrainingState
+from compressor.data.origin import Sight
 from compressor.measure.accuracy import lost_between, part_of
 from compressor.training.loop import train
 from compressor.training.objectives import Objective
@@ -55,9 +57,12 @@ def _alone(context: Context, start: list[TrainingState]) -> Context:
     )
 
 
-def tell_accuracy(context: Context, whose: str, module: nn.Module) -> Tensor | None:
-    """Record how often a network is right on the evaluation data, where there is any; on which images (N,) it is."""
-    right = context.right(module)
+def tell_accuracy(context: Context, whose: str, module: nn.Module, *, sights: Sequence[Sight] = ()) -> Tensor | None:
+    """Record how often a network is right on the evaluation data, where there is any; on which images (N,) it is.
+
+    It is given the images in these sights too.
+    """
+    right = context.right(module, sights)
     if right is not None:
         context.record(f"accuracy_{whose}", part_of(right).value)
     return right

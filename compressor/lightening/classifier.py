@@ -37,7 +37,7 @@ def check_classifier(candidate: Candidate, wanted: Sequence[str | int]) -> None:
 def _answers(candidate: Candidate, module: nn.Module) -> Tensor:
     noise = torch.randn(2, *candidate.input_shape, generator=torch.Generator().manual_seed(0))
     try:
-        return answers_to([noise], module, device=next(module.parameters()).device)
+        return answers_to([(noise,)], module, device=next(module.parameters()).device)
     except (RuntimeError, ValueError, IndexError) as error:
         raise UnfitModel("Behind its last layer the model needs all of the classes.", pointer=_POINTER) from error
 

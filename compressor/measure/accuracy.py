@@ -1,6 +1,6 @@
 """How often a network is right, how sure that is, and how much of it was lost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
 
 import torch
@@ -21,14 +21,14 @@ _BINS = 15
 def answers(module: nn.Module, images: Images, *, device: torch.device | None = None) -> Tensor:
     """The network's logits for every image in order, float32 of shape (images, classes) on the CPU."""
     where = device or torch.device("cpu")
-    return answers_to((batch.x for batch in images.batches(BATCH, device=where)), module, device=where)
+    return answers_to(((batch.x,) for batch in images.batches(BATCH, device=where)), module, device=where)
 
 
-def answers_to(inputs: Iterable[Tensor], module: nn.Module, *, device: torch.device | None = None) -> Tensor:
-    """The network's logits for batches of inputs of shape (N, C, H, W)."""
+def answers_to(batches: Iterable[Sequence[Tensor]], module: nn.Module, *, device: torch.device | None = None) -> Tensor:
+    """The network's logits for batches of what it takes: images (N, C, H, W), and the same in other sights."""
     where = device or torch.device("cpu")
     with evaluating(module.to(where)):
-        logits = [module(x.to(where)).float().cpu() for x in inputs]
+        logits = [module(*(x.to(where) for x in inputs)).float().cpu() for inputs in batches]
     return torch.cat(logits)
 
 

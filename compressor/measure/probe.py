@@ -1,12 +1,14 @@
 """The inputs on which two states of a network are compared."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from compressor.data.images import Images
+from compressor.data.origin import Sight
 from compressor.measure.accuracy import BATCH, answers_to
 
 #: Images that serve for comparison where none were given for evaluation.
@@ -27,16 +29,24 @@ class Probe:
     #: The classes that are compared, where they are but some of those that a network may still tell apart.
     classes: tuple[int, ...] | None = None
 
+    def seen_in(self, sights: Sequence[Sight]) -> Self:
+        """The same, where there are images, for networks that take them in these sights too."""
+        return self if self.images is None else replace(self, images=self.images.seen_in(sights))
+
     def batches(self) -> Iterator[Tensor]:
         """The inputs in order, in batches of shape (N, C, H, W)."""
+        return (x for x, *_ in self._given())
+
+    def _given(self) -> Iterator[tuple[Tensor, ...]]:
+        """The inputs in order, with what other sights show of them."""
         if self.images is not None:
-            yield from (batch.x for batch in self.images.batches(BATCH))
+            yield from (batch.inputs() for batch in self.images.batches(BATCH))
         elif self.noise is not None:
-            yield self.noise
+            yield (self.noise,)
 
     def answers(self, module: nn.Module, *, device: torch.device | None = None) -> Tensor:
         """A network's logits for the inputs, of the classes that are compared: (inputs, classes), on the CPU."""
-        return self.compared(answers_to(self.batches(), module, device=device))
+        return self.compared(answers_to(self._given(), module, device=device))
 
     def compared(self, logits: Tensor) -> Tensor:
         """Of logits (N, classes), the columns that are compared; all where the network has no others."""

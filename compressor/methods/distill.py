@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.distillation.sights import held, seen_by, warn_of_enlarging
 from compressor.distillation.students import student_of
-from compressor.distillation.teachers import teachers_of, voice_of, warn_of_enlarging
+from compressor.distillation.teachers import teachers_of, voice_of
 from compressor.distillation.teaching import check_layers, check_pairs, teaching
 from compressor.distillation.unaided import compared, tell_accuracy, tell_gain
 from compressor.measure.counting import count_parameters
 from compressor.models.replacement import replacement
-from compressor.training.answers import answers_of, live_answers
+from compressor.training.answers import answers_of, is_asked_once, live_answers
 from compressor.training.classes import knows_classes, shared_classes
 from compressor.training.loop import train
 from compressor.training.objectives import Objective, cross_entropy
@@ -52,21 +53,22 @@ def check_teachers(student: Candidate, params: Distill, context: Context) -> Non
 def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
     """Train the student on what the teachers say to the training data."""
     split = split_of(params, context)
-    images = replace(split, learn=replace(split.learn, views=params.views))
     teachers, student = teachers_of(params.teachers, context), student_of(candidate, params, context)
+    images = seen_by(teachers, replace(split, learn=replace(split.learn, views=params.views)))
     columns = _columns(student, teachers, params, context)
     voice = voice_of(teachers, columns or [None] * len(teachers), images.learn)
     _warn_of_size(student, teachers, context)
     warn_of_enlarging(teachers, images.learn, context)
     tell_accuracy(context, "before", student.module)
     if columns is not None:
-        tell_accuracy(context, "of_teacher", voice)
+        tell_accuracy(context, "of_teacher", voice, sights=tuple(images.learn.sights))
     alone: Tensor | None = None
     if params.compare_without_teacher:
         labels = partial(cross_entropy, smoothing=params.label_smoothing)
         alone, context = compared(student, params, context, objective=labels, images=images)
         if alone is None:
             context.notice("gain_not_measured", _NO_GAIN)
+    images = _looked_at(images, params, context)
     made = _taught(student, teachers[0], voice, params, context, images)
     tell_gain(context, tell_accuracy(context, "after", made.module), alone)
     return made
@@ -85,6 +87,16 @@ def _columns(
         shared_classes(student, teacher, context, kin=own, pointer=pointer)
         for teacher, own, pointer in zip(teachers, kin, pointers, strict=True)
     ]
+
+
+def _looked_at(images: Split, params: Distill, context: Context) -> Split:
+    """The images, with what teachers see of them held where they look more than once."""
+    once = is_asked_once(images.learn, params) and not params.looks_inside
+    judged = images.held_out is not None and not images.held_out.labelled
+    return Split(
+        images.learn if once else held(images.learn, context),
+        held(images.held_out, context) if images.held_out and judged else images.held_out,
+    )
 
 
 def _taught(

@@ -38,8 +38,13 @@ def answers_of(
             "anew for every batch.",
         )
         return live_answers(teacher, recipe, context), context
-    kept = KeptAnswers(_asking(teacher, recipe, context), images, recipe, context)
+    kept = KeptAnswers(live_answers(teacher, recipe, context), images, recipe, context)
     return kept, replace(context, progress=kept.progress)
+
+
+def is_asked_once(images: Images, recipe: Recipe) -> bool:
+    """Whether a training sees one version of each image, whose answers can be kept."""
+    return recipe.mix == "none" and _versions(images, recipe) == 1
 
 
 def _versions(images: Images, recipe: Recipe) -> int:
@@ -49,17 +54,13 @@ def _versions(images: Images, recipe: Recipe) -> int:
 
 def live_answers(teacher: nn.Module, recipe: Recipe, context: Context) -> Answers:
     """The teacher's logits for the batch as the student sees it, computed anew each time."""
-    ask = _asking(teacher, recipe, context)
-    return lambda batch: ask(batch.x)
-
-
-def _asking(teacher: nn.Module, recipe: Recipe, context: Context) -> Callable[[Tensor], Tensor]:
-    """Logits for inputs on any device, on the context's, in the recipe's precision."""
     bf16 = in_bf16(recipe, teacher, context.device)
 
-    def ask(x: Tensor) -> Tensor:
+    def ask(batch: Batch) -> Tensor:
+        # Made before bfloat16 is entered, in which places within an image would be too coarse.
+        inputs = [x.to(context.device) for x in batch.inputs()]
         with torch.no_grad(), autocast(context.device, bf16=bf16):
-            logits: Tensor = teacher(x.to(context.device))
+            logits: Tensor = teacher(*inputs)
         return logits.float()
 
     return ask
@@ -72,7 +73,7 @@ class KeptAnswers:
     an interruption hears the same, to the bit, as an uninterrupted one.
     """
 
-    def __init__(self, ask: Callable[[Tensor], Tensor], images: Images, recipe: Recipe, context: Context) -> None:
+    def __init__(self, ask: Answers, images: Images, recipe: Recipe, context: Context) -> None:
         self._ask, self._images, self._recipe, self._context = ask, images, recipe, context
         #: By the version's number.
         self._kept: dict[int, Tensor] = {}
@@ -97,7 +98,7 @@ class KeptAnswers:
         )
         said: list[Tensor] = []
         for batch in seen:
-            said.append(self._ask(batch.x))
+            said.append(self._ask(batch))
             self._tell("asking the teacher", asked=sum(map(len, said)) / len(self._images))
         return torch.cat(said)
 

@@ -70,7 +70,7 @@ class Distill(Training):
         default="original",
         description="Who teaches: the model as the job got it, as step N left it (`step_0`), the id of another, or "
         "`uploaded` with a multipart job. Of several, the mean of the logits is learnt, and the features of the first. "
-        "A teacher sees the images in its own size and normalization.",
+        "A teacher sees the images in its own size and normalization; larger than the student where their files are.",
     )
     student: StudentName | Scaled | Architecture = Field(
         default="current",

@@ -7,6 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from compressor.compress import compress
 from compressor.context import Interrupted
@@ -15,11 +17,12 @@ from compressor.measure.accuracy import accuracy, answers
 from compressor.measure.counting import zeros
 from compressor.models import files
 from compressor.models.architectures import build
-from compressor.order import Order, Outcome
+from compressor.order import DataInput, Inputs, Order, Outcome
 from compressor.report.document import ReportDocument
 from compressor.rescue import files_left
 from compressor.steps import step_seed
 from contract.artifact import ArtifactFormat
+from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch, ConstraintUnmet, MissingData, NoLayerMatches, UnfitModel
 from contract.methods import Params, Role
 from contract.methods.distill import Distill
@@ -28,10 +31,13 @@ from contract.methods.prune import PruneChannels, PruneWeights
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.methods.replace import ReplaceArchitecture
 from contract.methods.train import FineTune
-from contract.model import Architecture
+from contract.model import Architecture, Preprocessing
 from contract.spec import Constraint, Metric
+from tests.unit.compressor.data.pictures import read, stripes, zipped
 from tests.unit.compressor.small_jobs import (
+    ALL_ROLES,
     NETWORK,
+    PREPROCESSING,
     NotingDesk,
     images,
     model_input,
@@ -392,6 +398,44 @@ def test_a_student_learns_from_a_teacher_alone(trained_weights: Path, tmp_path: 
     assert taught.top1_agreement > pruned.top1_agreement
     assert outcome.result.report.compressed.accuracy is None
     assert "accuracy_not_measured" in {warning.code for warning in outcome.result.warnings}
+
+
+def knows_stripes(path: Path, preprocessing: Preprocessing, architecture: Architecture) -> nn.Module:
+    """A network that has learnt the images of the file in a few seconds."""
+    module, data = build(architecture, seed=0).train(), read(path, preprocessing)
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for epoch in range(6):
+        for batch in data.batches(16, seed=0, epoch=epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(module(batch.x), batch.y).backward()
+            optimizer.step()
+    return module.eval()
+
+
+def test_an_uploaded_teacher_of_larger_images_sees_the_files_in_its_own_size(tmp_path: Path) -> None:
+    # Given stripes of one pixel in files of 32, which a teacher of that size tells, and a model that sees 16
+    small, two = (
+        PREPROCESSING.model_copy(update={"size": (16, 16)}),
+        NETWORK.model_copy(update={"options": {"num_classes": 2}}),
+    )
+    paths = {role: zipped(tmp_path / f"{role}.zip", stripes(32, 96, seed=n)) for n, role in enumerate(ALL_ROLES)}
+    tutor = knows_stripes(paths[Role.TRAIN], PREPROCESSING, two)
+    # When a job teaches the one by the other
+    name, desk = "mdl_" + "0" * 26, NotingDesk(tmp_path)
+    job = order(tmp_path, tmp_path, spec(Distill(teacher=name, epochs=1), outputs=["safetensors"]))
+    model = model_input(write_weights(build(two, seed=3), tmp_path / "model.safetensors"), two)
+    inputs = Inputs(
+        model=replace(model, source=replace(model.source, preprocessing=small)),
+        datasets={role: DataInput(path, DatasetFormat.IMAGE_FOLDER_ZIP) for role, path in paths.items()},
+        others={name: model_input(write_weights(tutor, tmp_path / "tutor.safetensors"), two)},
+    )
+    compress(replace(job, inputs=inputs), desk)
+    # Then the teacher is as often right as on images of its size, and nobody says that it sees less
+    [(_, report)] = desk.succeeded
+    own = read(paths[Role.EVALUATION], PREPROCESSING)
+    assert report.details["accuracy_of_teacher"] == accuracy(answers(tutor, own), own.labels).value
+    assert report.details["accuracy_of_teacher"] > 0.9
+    assert "teacher_sees_enlarged" not in {warning.code for warning in report.warnings}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ def test_a_teacher_of_another_size_sees_what_pillow_would_make_of_the_images() -
     assert float((seen[:1] - expected).abs().max()) < 1.5 / 255 / min(LARGER.std)
 
 
+def test_a_teacher_of_smaller_images_sees_what_pillow_would_make_of_them() -> None:
+    # Given images of which no two pixels are alike, and a teacher that is used to smaller ones
+    data = images(2, seed=0)
+    smaller = LARGER.model_copy(update={"size": (12, 9)})
+    # When the student's images are shown to it
+    seen = shown(smaller, data)
+    # Then every pixel of theirs has a part in what it sees, as in Pillow's, within a pixel value's rounding
+    picture = Image.fromarray(data.pixels[0].permute(1, 2, 0).numpy()).resize((9, 12), Image.Resampling.BILINEAR)
+    expected = normalized(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float(), smaller)
+    assert float((seen[:1] - expected).abs().max()) < 1.5 / 255 / min(smaller.std)
+
+
 def test_a_gray_teacher_sees_gray() -> None:
     # Given images in colours / When a teacher that is used to gray is shown them
     data = images(8, seed=0)

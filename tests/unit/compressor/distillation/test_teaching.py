@@ -263,7 +263,13 @@ def test_a_teacher_of_features_is_told_to_be_right_where_its_classes_are_the_stu
     notes: dict[str, Json] = {}
     tutor = wide(classes, [2, 1, 0, 2])
     asked = params([{"objective": "rkd"}], alpha=0.5)
-    taught(replace(fresh(), classes=NAMES[::-1]), asked, tutor, notes, right=lambda module: torch.tensor([True, False]))
+    taught(
+        replace(fresh(), classes=NAMES[::-1]),
+        asked,
+        tutor,
+        notes,
+        right=lambda module, sights: torch.tensor([True, False]),
+    )
     # Then the report has its accuracy where that means something
     assert ("accuracy_of_teacher" in notes) == known
     assert notes["accuracy_after"] == 0.5

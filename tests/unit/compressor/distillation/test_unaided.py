@@ -40,7 +40,7 @@ def context(notes: dict[str, Json], checkpoints: Checkpoints | None = None) -> C
         seed=5,
         others={"original": trained_candidate},
         record=notes.__setitem__,
-        right=right,
+        right=lambda module, sights: right(module),
         checkpoints=checkpoints or NoCheckpoints(),
     )
 
