@@ -5,6 +5,7 @@ number behind a colon are those of other seeds, done where they are named. Needs
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from benchmarks.judged import Page, Row, Taught
 from benchmarks.trained import LESSONS, context, device, original, training
 from compressor.candidate import Candidate
 from compressor.method import method
-from compressor.methods import distill, fine_tune
+from compressor.methods import distill, fine_tune, merge
 from compressor.models.replacement import replacement
 from compressor.report.style import write_png
 from compressor.training.layout import channels_last
 from contract.methods import METHODS
 from contract.methods.distill import Distill
+from contract.methods.merge import Merge
 from contract.methods.train import FineTune
 from contract.model import Architecture
 
@@ -32,6 +34,8 @@ RECIPE: dict[str, object] = {
     "schedule": "one_cycle", "augment": "crop_flip",
 }  # fmt: skip
 TEMPERATURE = 4.0
+#: Others, each a row beside `kl`.
+TEMPERATURES = (1, 2, 8)
 SEEDS = (0, 1, 2)
 #: Objectives that look inside, each beside `kl`.
 FEATURES: Mapping[str, Mapping[str, object]] = {
@@ -101,6 +105,21 @@ def chain(*steps: Mapping[str, object]) -> Make:
     return make
 
 
+def tuned(made: Candidate, seed: int = 0) -> Candidate:
+    """The network trained on with labels."""
+    return fine_tune.apply(made, FineTune.model_validate({**LESSONS, "epochs": 3}), context(made, seed=seed))
+
+
+def soup(made: Candidate) -> Candidate:
+    """Several that were trained on from the same beginning, each with a seed of its own, averaged."""
+    first, *others = (tuned(made.copied(), seed) for seed in SEEDS)
+    # What an upload is called.
+    named = {f"mdl_{number:026d}": other for number, other in enumerate(others)}
+    step = Merge(ingredients=tuple(named))
+    where = replace(context(made), others={name: other.copied for name, other in named.items()})
+    return merge.apply(first, step, where)
+
+
 def directly(seed: int) -> Make:
     """Hinton's recipe as it is commonly written, with torch alone; the same images in the same order."""
 
@@ -144,6 +163,10 @@ def _of_seed(seed: int) -> dict[str, Row]:
         "dist": Row(model=R18, make=taught(seed, objective="dist"), reference=f"kl{name}", margin=-1.0),
         "kl-directly": Row(model=R18, make=directly(seed), reference=f"kl{name}"),
         **{
+            f"kl-at-{temperature}": Row(model=R18, make=taught(seed, temperature=temperature), reference=f"kl{name}")
+            for temperature in TEMPERATURES
+        },
+        **{
             f"kl-{term}": Row(
                 model=R18, make=taught(seed, objective=[{"objective": "kl"}, params]), reference=f"kl{name}"
             )
@@ -156,8 +179,10 @@ def _of_seed(seed: int) -> dict[str, Row]:
 DISTILL: Mapping[str, object] = {"method": "distill", **LESSONS}
 HALF: Mapping[str, object] = {"method": "factorize", "macs_ratio": 0.5}
 FIFTH: Mapping[str, object] = {"method": "factorize", "macs_ratio": 0.2}
+TWO_BLOCKS: Mapping[str, object] = {"method": "prune_blocks", "count": 2}
 CHAINS: dict[str, Row] = {
     "dense-2": Row(model=R18, make=recovered(2)),
+    "dense-3": Row(model=R18, make=recovered(3)),
     "dense-5": Row(model=R18, make=recovered(5)),
     "factorize-50-weights": Row(model=R18, make=chain({**HALF, "data_aware": False})),
     "factorize-50-outputs": Row(
@@ -180,6 +205,10 @@ CHAINS: dict[str, Row] = {
         reference="dense-5",
         margin=-2.5,
     ),
+    "two-blocks": Row(model=R18, make=chain(TWO_BLOCKS)),
+    "two-blocks-3": Row(model=R18, make=chain(TWO_BLOCKS, {**DISTILL, "epochs": 3}), reference="dense-3"),
+    "tuned": Row(model=R18, make=tuned),
+    "soup": Row(model=R18, make=soup, reference="tuned", margin=0.0),
 }
 ROWS: dict[str, Row] = {name: row for seed in SEEDS for name, row in _of_seed(seed).items()} | CHAINS
 

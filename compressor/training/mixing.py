@@ -15,14 +15,16 @@ from compressor.data.images import Batch
 _ALPHA: Mapping[str, float] = {"mixup": 0.2, "cutmix": 1.0}
 
 
-def mixed(batch: Batch, kind: str, *, classes: int) -> Batch:
+def mixed(batch: Batch, kind: str, *, classes: int | None) -> Batch:
     """Each image blended with another of the batch; `soft` has the shares of the classes. Draws from torch's generator.
 
-    The batch's images are (N, C, H, W); `classes` is the width of the logits.
+    The batch's images are (N, C, H, W); `classes` is the width of the logits, none where the images have no labels.
     """
     weight = float(torch.distributions.Beta(_ALPHA[kind], _ALPHA[kind]).sample())
     partner = torch.randperm(len(batch.y)).to(batch.y.device)
     x, weight = _BLENDS[kind](batch.x, batch.x[partner], weight)
+    if classes is None:
+        return replace(batch, x=x)
     labels = F.one_hot(batch.y, classes).to(x.dtype)
     return replace(batch, x=x, soft=weight * labels + (1 - weight) * labels[partner])
 
