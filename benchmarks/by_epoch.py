@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from statistics import mean
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -34,16 +35,24 @@ class Judged:
         self.accuracy.append(accuracy(answers(self._judged, validation(), device=device()), validation().labels).value)
 
 
-def accuracy_by_epoch(curves: Mapping[str, Sequence[float]], *, accented: str) -> Figure:
-    """One curve a training, its name at its end, the one that is meant above the others."""
+def accuracy_by_epoch(trainings: Mapping[str, Sequence[Sequence[float]]], *, accented: str) -> Figure:
+    """One curve for each name, which stands at its end: the mean over its seeds, within the span from least to most.
+
+    The one that is meant lies above the others.
+    """
+    spans = {name: list(zip(*seeds, strict=True)) for name, seeds in trainings.items()}
+    curves = {name: [mean(epoch) for epoch in span] for name, span in spans.items()}
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         axes = figure.subplots()
         dashes = cycle(("-", "--", ":", "-."))
         for name, curve in curves.items():
             meant = name == accented
+            epochs = range(1, len(curve) + 1)
+            least, most = (list(map(bound, spans[name])) for bound in (min, max))
+            axes.fill_between(epochs, least, most, color=ACCENT if meant else BEFORE, alpha=0.15, linewidth=0, zorder=1)
             axes.plot(
-                range(1, len(curve) + 1), curve, color=ACCENT if meant else BEFORE, linewidth=1.8 if meant else 1.4,
+                epochs, curve, color=ACCENT if meant else BEFORE, linewidth=1.8 if meant else 1.4,
                 linestyle="-" if meant else next(dashes), marker="o", markersize=3.5, zorder=3 if meant else 2,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

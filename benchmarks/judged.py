@@ -256,17 +256,35 @@ def _spreads(found: Mapping[str, Found]) -> list[str]:
     """A line for each row that was done with several seeds, told by numbers behind colons, on how they differ."""
     seeds: dict[str, list[Found]] = {}
     for name, row in found.items():
-        seeds.setdefault(name.partition(":")[0], []).append(row)
+        seeds.setdefault(seedless(name), []).append(row)
     return [_spread(name, rows) for name, rows in seeds.items() if len(rows) > 1]
+
+
+def seedless(name: str) -> str:
+    """The name of a row without the number of its seed."""
+    return name.partition(":")[0]
 
 
 def _spread(name: str, rows: Sequence[Found]) -> str:
     differences = [100 * row.difference for row in rows]
     return (
         f"- {name}, {len(rows)} seeds: {mean(100 * row.accuracy for row in rows):.2f} %, to "
-        f"{rows[0].reference} {mean(differences):+.2f} ({min(differences):+.2f} to {max(differences):+.2f}, standard "
-        f"deviation {stdev(differences):.2f})"
+        f"{seedless(rows[0].reference)} {mean(differences):+.2f} ({min(differences):+.2f} to {max(differences):+.2f}, "
+        f"standard deviation {stdev(differences):.2f}){_pooled(rows)}"
     )
+
+
+def _pooled(rows: Sequence[Found]) -> str:
+    """Whether the mean over seeds keeps the margin.
+
+    All seeds are asked the same images, so that their errors are not independent: the mean's lower bound is at least
+    the mean of theirs, whatever the correlation.
+    """
+    margin = rows[0].margin
+    if margin is None:
+        return ""
+    low = mean(100 * row.low for row in rows)
+    return f"; not below {low:+.2f}, margin {margin:+.1f}: {'met' if low >= margin else '**MISSED**'}"
 
 
 def _gain(drop: PairedDrop) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from compressor.method import method, preflight
 from compressor.methods.distill import check_teachers
 from compressor.methods.merge import check_ingredients
 from contract.failures import MissingData, NoLayerMatches
-from contract.methods import Params, Role, Stage
+from contract.methods import Params, Recovery, Role, Stage
 from contract.methods.distill import Distill
 from contract.methods.merge import Merge
 
@@ -64,8 +64,19 @@ def _check_labels(step: Params, materials: Materials) -> None:
     for role in sorted(step.labelled):
         found = images[role]
         if found is not None and not found.labelled:
-            way = " With alpha 1 it learns from the teacher alone." if isinstance(step, Distill) else ""
+            way = _without_labels(step) if role is Role.TRAIN else ""
             raise MissingData(f"{step.method} reads labels, and the images of data.{role} have none.{way}")
+
+
+def _without_labels(step: Params) -> str:
+    """How the step's training could do without labels."""
+    match step.recipe:
+        case Distill(alpha=alpha) if alpha < 1:
+            return " With alpha 1 it learns from the teacher alone."
+        case Recovery():
+            return " With distill_from_original and alpha 1 it learns from the original alone."
+        case _:
+            return ""
 
 
 def _is_taken_by_another(step: Params) -> bool:

@@ -108,7 +108,7 @@ class _Work:
             self.run.mask(name, kept)
         self._recipe, self._context, self._objective = recipe, context, objective
         self._images, self._judged_by, self._after_update = images, judged_by, after_update
-        self._classes = candidate.num_classes
+        self._classes = candidate.num_classes if images.learn.labelled else None
         self._bf16 = in_bf16(recipe, module, context.device)
         self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
 

@@ -18,22 +18,28 @@ Blend = Callable[[Tensor, Tensor], Tensor]
 _ALPHA: Mapping[str, float] = {"mixup": 0.2, "cutmix": 1.0}
 
 
-def mixed(batch: Batch, kind: str, *, classes: int) -> Batch:
+def mixed(batch: Batch, kind: str, *, classes: int | None) -> Batch:
     """Each image blended with another of the batch; `soft` has the shares of the classes. Draws from torch's generator.
 
-    The batch's images are (N, C, H, W); `classes` is the width of the logits. Others see the same blends in their size.
+    The batch's images are (N, C, H, W); `classes` is the width of the logits, none where the images have no labels.
+    Others see the same blends in their size.
     """
     weight = float(torch.distributions.Beta(_ALPHA[kind], _ALPHA[kind]).sample())
     partner = torch.randperm(len(batch.y)).to(batch.y.device)
     height, width = batch.x.shape[-2:]
     blend, weight = _BLENDS[kind]((height, width), weight)
-    labels = F.one_hot(batch.y, classes).to(batch.x.dtype)
     return replace(
         batch,
         x=blend(batch.x, batch.x[partner]),
-        soft=weight * labels + (1 - weight) * labels[partner],
+        soft=None if classes is None else _shares(batch.y, partner, weight, classes),
         others=lambda: tuple(blend(one, one[partner]) for one in batch.others()),
     )
+
+
+def _shares(labels: Tensor, partner: Tensor, weight: float, classes: int) -> Tensor:
+    """(N, classes): how much of each class is in each blend."""
+    sure = F.one_hot(labels, classes).to(torch.float32)
+    return weight * sure + (1 - weight) * sure[partner]
 
 
 def _mixup(size: tuple[int, int], weight: float) -> tuple[Blend, float]:

@@ -125,11 +125,10 @@ class Distill(Training):
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
     @property
-    def labelled(self) -> frozenset[Role]:
-        """None where everything is learnt from the teacher; features learn adapters, so that they judge no epochs."""
+    def reads_labels(self) -> bool:
+        """Not where everything is learnt from the teacher; features learn adapters, so that they judge no epochs."""
         judged = self.held_out > 0 and self.looks_inside
-        reads = self.alpha < 1 or self.compare_without_teacher or judged or self.mix != "none"
-        return frozenset({Role.TRAIN} if reads else ())
+        return self.alpha < 1 or self.compare_without_teacher or judged
 
     @property
     def models(self) -> Mapping[str, str]:

@@ -97,14 +97,39 @@ class Recipe(Value):
             raise ValueError("one_cycle has a rise of its own, so warmup_epochs must be 0")
         return self
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the training data must be labelled."""
+        return True
+
 
 class Recovery(Recipe):
     """Training that gives back what compression took."""
 
     distill_from_original: bool = Field(
         default=False,
-        description="Learn nine parts of what the original answers (KL at temperature 4) and one part of the labels.",
+        description="Learn what the original answers too (KL at temperature 4).",
     )
+    alpha: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="With distill_from_original: weight of what the original answers; 1 - alpha is that of the labels. "
+        "With 1 the images need none.",
+    )
+
+    @model_validator(mode="after")
+    def _has_two_to_weigh(self) -> Self:
+        if not self.distill_from_original and self.alpha != 0.9:
+            raise ValueError(
+                "alpha weighs what the original answers against the labels, so distill_from_original must be true"
+            )
+        return self
+
+    @property
+    def reads_labels(self) -> bool:
+        """Not where everything is learnt from the original."""
+        return not self.distill_from_original or self.alpha < 1
 
 
 class Params(Value):
@@ -151,7 +176,7 @@ class Params(Value):
     @property
     def labelled(self) -> frozenset[Role]:
         """The datasets whose labels the step reads."""
-        return frozenset({Role.TRAIN} if self.recipe else ())
+        return frozenset({Role.TRAIN} if self.recipe and self.recipe.reads_labels else ())
 
     @property
     def roles(self) -> frozenset[Role]:

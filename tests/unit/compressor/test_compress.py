@@ -443,6 +443,7 @@ def test_an_uploaded_teacher_of_larger_images_sees_the_files_in_its_own_size(tmp
     [
         (FineTune(epochs=1), "train"),
         (Distill(alpha=0.5), "train"),
+        (FineTune(epochs=1, distill_from_original=True), "train"),
         (PruneWeights(amount=0.5, importance="gradient"), "calibration"),
         (PruneChannels(ratio=0.5, importance="taylor"), "calibration"),
         (QuantizeStatic(max_drop=0.01), "calibration"),
@@ -454,5 +455,7 @@ def test_what_reads_labels_is_refused_where_there_are_none(
 ) -> None:
     # Given images without labels / When a step would read some / Then the job ends before its first step, and says so
     job = unlabelled(order(tmp_path, trained_weights, spec(step)))
-    with pytest.raises(MissingData, match=rf"data\.{role} have none"):
+    with pytest.raises(MissingData, match=rf"data\.{role} have none") as refused:
         compress(job, NotingDesk(tmp_path))
+    # And where a teacher could stand in for them, it says how
+    assert ("alpha 1" in str(refused.value)) == (role == "train")

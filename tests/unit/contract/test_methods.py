@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from contract.methods import Recovery, Role
+from contract.methods import METHODS, Params, Recovery, Role
 from contract.methods.depth import PruneBlocks
 from contract.methods.factorize import Factorize
 from contract.methods.lighten import Lighten
@@ -50,6 +50,7 @@ def test_a_pruning_that_contradicts_itself_is_refused(params: dict[str, object],
         ({"warmup_epochs": 4}, "longer than epochs"),
         ({"warmup_epochs": 1, "schedule": "one_cycle"}, "a rise of its own"),
         ({"batch_size": 1}, "greater than or equal to 2"),
+        ({"alpha": 0.5}, "distill_from_original must be true"),
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused(params: dict[str, object], sentence: str) -> None:
@@ -96,6 +97,24 @@ def test_training_needs_its_data_and_importances_that_look_need_images() -> None
         assert PruneChannels(importance=importance).roles == {CALIBRATION}
         assert PruneChannels(importance=importance).labelled == set()
     assert PruneChannels(importance="hessian").labelled == {CALIBRATION}
+
+
+def _taught(alpha: float) -> list[Params]:
+    """A step of every method that can learn from the original, by its own params or those of its training."""
+    lesson: dict[str, object] = {"distill_from_original": True, "alpha": alpha}
+    whole = [kind.model_validate(lesson) for kind in METHODS.values() if issubclass(kind, Recovery)]
+    asked: dict[str, dict[str, object]] = {"prune_weights": {"schedule": "gradual"}, "prune_channels": {"rounds": 2}}
+    parts = [name for name, kind in METHODS.items() if "training" in kind.model_fields]
+    return whole + [METHODS[name].model_validate({"training": lesson, **asked.get(name, {})}) for name in parts]
+
+
+def test_what_learns_from_the_original_alone_reads_no_labels() -> None:
+    # Given all that can learn from the original
+    assert len(_taught(1.0)) >= 6
+    # Then its training data need labels where these have a part, and only there
+    for alone, beside in zip(_taught(1.0), _taught(0.9), strict=True):
+        assert alone.roles == beside.roles >= {TRAIN}
+        assert (alone.labelled, beside.labelled) == (set(), {TRAIN})
 
 
 @pytest.mark.parametrize(

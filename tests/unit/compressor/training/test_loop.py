@@ -7,14 +7,12 @@ from typing import Literal
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context, Interrupted
 from compressor.data.images import Batch
 from compressor.measure.accuracy import answers, loss
-from compressor.methods import fine_tune
 from compressor.training.loop import train
 from compressor.training.objectives import cross_entropy
 from compressor.training.splitting import Split, split_of
@@ -276,20 +274,3 @@ def test_bf16_learns_as_float32_does_and_leaves_float32() -> None:
         losses.append(loss(answers(made.module, DATA), DATA.labels))
     # Then both have learnt about the same
     assert losses[1] == pytest.approx(losses[0], abs=0.15)
-
-
-def test_an_original_can_teach_by_a_flag() -> None:
-    # Given an original that is sure of the wrong classes
-    class Contrary(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return 20 * F.one_hot((x.mean((2, 3)).argmax(1) + 1) % 4, 4).float()
-
-    contrary = replace(candidate(), module=Contrary())
-    context = Context(train=DATA, others={"original": lambda: contrary})
-    # When a network learns from it rather than from labels
-    recipe = FineTune(epochs=12, batch_size=10, learning_rate=0.01, distill_from_original=True)
-    made = fine_tune.apply(candidate(), recipe, context)
-    # Then it says what the original says, and not what the labels say
-    said, told = answers(made.module, DATA).argmax(1), answers(contrary.module, DATA).argmax(1)
-    assert float((said == told).float().mean()) > 0.7
-    assert float((said == DATA.labels).float().mean()) < 0.3
