@@ -1,6 +1,10 @@
-"""The terms of an objective that compare what layers give out, and the adapters that they learn."""
+"""The terms of an objective that compare what layers give out, and the adapters that they learn.
 
-from collections.abc import Sequence
+What a term needs of the teacher does not change with what is learnt, so it can be heard once and kept: heads say what
+it is (`told`), and compare with that.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +12,7 @@ from torch import Tensor, nn
 
 from compressor.distillation.feature import Pair
 from compressor.distillation.features import (
+    attention,
     attention_transfer,
     contrast,
     relational_angles,
@@ -19,34 +24,56 @@ from compressor.distillation.memory import Memory, others_of
 from contract.methods.objectives import Attention, Crd, Fitnet, LayerTerm, Rkd, Similarity
 
 
+class Head(nn.Module):
+    """Compares what two layers give out."""
+
+    def told(self, teacher: Tensor) -> Tensor:
+        """What it needs of what the teacher's layer gives out, (N, columns)."""
+        raise NotImplementedError
+
+
 class Comparison(nn.Module):
     """A distance of features: the mean over pairs of layers, each compared by a head of its own."""
 
-    def __init__(self, pairs: Sequence[Pair], heads: Sequence[nn.Module]) -> None:
+    def __init__(self, name: str, pairs: Sequence[Pair], heads: Sequence[Head]) -> None:
         super().__init__()
+        #: By which a lesson has what the teacher says to it.
+        self.name = name
         #: What is compared with what.
         self.pairs = tuple(pairs)
         self.heads = nn.ModuleList(heads)
 
+    @property
+    def columns(self) -> list[int]:
+        """How many numbers the teacher says of an image, for each pair."""
+        empty = {pair.teacher.name: torch.zeros(1, *pair.teacher.shape) for pair in self.pairs}
+        return [part.shape[1] for part in self.told(empty)]
+
+    def told(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """What it needs of what the teacher's layers of these names give out, (N, columns) for each pair."""
+        pairs = zip(self.pairs, self.heads, strict=True)
+        return [head.told(features[pair.teacher.name]) for pair, head in pairs if isinstance(head, Head)]
+
     def forward(self, lesson: Lesson) -> Tensor:
         """A scalar."""
-        found = [_found(head, pair, lesson) for pair, head in zip(self.pairs, self.heads, strict=True)]
+        told = lesson.told[self.name]
+        found = [_found(*one, lesson) for one in zip(self.heads, self.pairs, told, strict=True)]
         return torch.stack(found).mean()
 
 
-def _found(head: nn.Module, pair: Pair, lesson: Lesson) -> Tensor:
-    features = lesson.student[pair.student.name], lesson.teacher[pair.teacher.name]
+def _found(head: nn.Module, pair: Pair, told: Tensor, lesson: Lesson) -> Tensor:
+    features = lesson.student[pair.student.name], told
     # A memory must know which images they are.
     distance: Tensor = head(*features, lesson.batch.index) if isinstance(head, MemoryContrast) else head(*features)
     return distance
 
 
-def comparison(term: LayerTerm, pairs: Sequence[Pair], *, images: int) -> Comparison:
+def comparison(name: str, term: LayerTerm, pairs: Sequence[Pair], *, images: int) -> Comparison:
     """The term over these pairs, learnt from so many images; adapters begin as drawn by torch's generator."""
-    return Comparison(pairs, [_head(term, pair, images) for pair in pairs])
+    return Comparison(name, pairs, [_head(term, pair, images) for pair in pairs])
 
 
-def _head(term: LayerTerm, pair: Pair, images: int) -> nn.Module:
+def _head(term: LayerTerm, pair: Pair, images: int) -> Head:
     match term:
         case Fitnet():
             return Hint(pair)
@@ -60,13 +87,13 @@ def _head(term: LayerTerm, pair: Pair, images: int) -> nn.Module:
             return _contrast(term, pair, images)
 
 
-def _contrast(term: Crd, pair: Pair, images: int) -> nn.Module:
+def _contrast(term: Crd, pair: Pair, images: int) -> Head:
     if term.negatives is None:
         return Contrast(pair, width=term.width, temperature=term.temperature)
     return MemoryContrast(pair, width=term.width, temperature=term.temperature, negatives=term.negatives, images=images)
 
 
-class Hint(nn.Module):
+class Hint(Head):
     """Mean squared error of maps, the student's behind a 1x1 convolution where it has another number of channels.
 
     Romero et al. 2015, arXiv:1412.6550, equation 3; of tokens, the convolution is a linear layer. Maps of other sizes
@@ -79,66 +106,88 @@ class Hint(nn.Module):
         learnt, told = pair.student.channels, pair.teacher.channels
         self.adapter: nn.Module = nn.Identity() if learnt == told else nn.Conv2d(learnt, told, 1)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def told(self, teacher: Tensor) -> Tensor:
+        """All of the map, on the common grid."""
+        return self._pair.teachers_map(teacher).flatten(1)
+
+    def forward(self, student: Tensor, told: Tensor) -> Tensor:
         """A scalar."""
-        learnt, told = self._pair.maps(student, teacher)
-        return F.mse_loss(self.adapter(learnt), told)
+        return F.mse_loss(self.adapter(self._pair.students_map(student)).flatten(1), told)
 
 
-class AttentionMaps(nn.Module):
+class AttentionMaps(Head):
     """Attention transfer between maps, averaged to the smaller size; tokens count as maps of their patches."""
 
     def __init__(self, pair: Pair, *, power: float) -> None:
         super().__init__()
         self._pair, self._power = pair, power
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def told(self, teacher: Tensor) -> Tensor:
+        """The attention, on the common grid."""
+        return attention(self._pair.teachers_map(teacher), power=self._power)
+
+    def forward(self, student: Tensor, told: Tensor) -> Tensor:
         """A scalar."""
-        return attention_transfer(*self._pair.maps(student, teacher), power=self._power)
+        return attention_transfer(attention(self._pair.students_map(student), power=self._power), told)
 
 
-class Similarities(nn.Module):
+class Similarities(Head):
     """Similarity preserving between features of any shape."""
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def told(self, teacher: Tensor) -> Tensor:
+        """All of it: which images are in a batch changes from epoch to epoch."""
+        return teacher.flatten(1)
+
+    def forward(self, student: Tensor, told: Tensor) -> Tensor:
         """A scalar."""
-        return similarity_preserving(student, teacher)
+        return similarity_preserving(student, told)
 
 
-class Relations(nn.Module):
+class _Averaged(Head):
+    """Compares the means over all places."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__()
+        self._pair = pair
+
+    def told(self, teacher: Tensor) -> Tensor:
+        """A number for each channel."""
+        return self._pair.teacher.as_vector(teacher)
+
+
+class Relations(_Averaged):
     """Relational distillation of both potentials, on the mean over all places."""
 
     def __init__(self, pair: Pair, *, distance: float, angle: float) -> None:
-        super().__init__()
-        self._pair, self._distance, self._angle = pair, distance, angle
+        super().__init__(pair)
+        self._distance, self._angle = distance, angle
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, told: Tensor) -> Tensor:
         """A scalar."""
-        vectors = self._pair.vectors(student, teacher)
+        vectors = self._pair.student.as_vector(student), told
         return self._distance * relational_distances(*vectors) + self._angle * relational_angles(*vectors)
 
 
-class _Embedding(nn.Module):
+class _Embedding(_Averaged):
     """Both networks' means over all places, each behind a linear layer of its own."""
 
     def __init__(self, pair: Pair, *, width: int, temperature: float) -> None:
-        super().__init__()
-        self._pair, self._temperature = pair, temperature
+        super().__init__(pair)
+        self._temperature = temperature
         self.student = nn.Linear(pair.student.channels, width)
         self.teacher = nn.Linear(pair.teacher.channels, width)
 
-    def _embedded(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def _embedded(self, student: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Of shape (N, width) each."""
-        learnt, told = self._pair.vectors(student, teacher)
-        return self.student(learnt), self.teacher(told)
+        return self.student(self._pair.student.as_vector(student)), self.teacher(told)
 
 
 class Contrast(_Embedding):
     """The contrastive objective among the images of a batch."""
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, told: Tensor) -> Tensor:
         """A scalar."""
-        return contrast(*self._embedded(student, teacher), temperature=self._temperature)
+        return contrast(*self._embedded(student, told), temperature=self._temperature)
 
 
 class MemoryContrast(_Embedding):
@@ -149,9 +198,9 @@ class MemoryContrast(_Embedding):
         self._negatives, self._images = negatives, images
         self.students, self.teachers = Memory(images, width), Memory(images, width)
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+    def forward(self, student: Tensor, told: Tensor, index: Tensor) -> Tensor:
         """A scalar; `index` (N,) tells which images they are, and both memories take them in."""
-        learnt, told = (F.normalize(one, dim=1) for one in self._embedded(student, teacher))
+        learnt, told = (F.normalize(one, dim=1) for one in self._embedded(student, told))
         index = index.to(student.device)
         others = others_of(index, self._negatives, images=self._images)
         found = self.teachers.contrast(learnt, index, others, temperature=self._temperature)

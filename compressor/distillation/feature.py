@@ -106,24 +106,28 @@ class Pair:
         return kinds == {Kind.TOKENS} and self.student.shape[0] == self.teacher.shape[0]
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the places in which both can be compared: the smaller height and width."""
+        if self.same_tokens:
+            return self.student.shape[0], 1
+        (rows, columns), (others, across) = self.student.places, self.teacher.places
+        return min(rows, others), min(columns, across)
+
+    @property
     def places(self) -> int:
         """In how many places both can be compared."""
+        return math.prod(self.grid)
+
+    def students_map(self, features: Tensor) -> Tensor:
+        """What the student gives out as (N, channels, rows, columns), averaged to the common grid."""
+        return self._on_grid(self.student, features)
+
+    def teachers_map(self, features: Tensor) -> Tensor:
+        """What the teacher gives out, on the same grid."""
+        return self._on_grid(self.teacher, features)
+
+    def _on_grid(self, side: Feature, features: Tensor) -> Tensor:
         if self.same_tokens:
-            return self.student.shape[0]
-        return math.prod(min(sides) for sides in zip(self.student.places, self.teacher.places, strict=True))
-
-    def maps(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Both as (N, channels, H, W), averaged to the smaller height and width."""
-        if self.same_tokens:
-            return student.transpose(1, 2)[..., None], teacher.transpose(1, 2)[..., None]
-        learnt, told = self.student.as_map(student), self.teacher.as_map(teacher)
-        rows, columns = (min(sides) for sides in zip(learnt.shape[2:], told.shape[2:], strict=True))
-        return _pooled(learnt, rows, columns), _pooled(told, rows, columns)
-
-    def vectors(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Both as (N, channels)."""
-        return self.student.as_vector(student), self.teacher.as_vector(teacher)
-
-
-def _pooled(maps: Tensor, rows: int, columns: int) -> Tensor:
-    return maps if maps.shape[2:] == (rows, columns) else F.adaptive_avg_pool2d(maps, (rows, columns))
+            return features.transpose(1, 2)[..., None]
+        maps = side.as_map(features)
+        return maps if maps.shape[2:] == self.grid else F.adaptive_avg_pool2d(maps, self.grid)

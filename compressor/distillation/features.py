@@ -9,18 +9,20 @@ ANGLE_IMAGES = 64
 _LEAST = 1e-12
 
 
-def attention_transfer(student: Tensor, teacher: Tensor, *, power: float) -> Tensor:
-    """Squared distance of the attention maps, each of length 1; maps (N, C, H, W) of the same height and width.
+def attention(maps: Tensor, *, power: float) -> Tensor:
+    """Where maps (N, C, H, W) are large: the sum over channels of |A|^p, at length 1, (N, H * W).
 
-    A map is the sum over channels of |A|^p (Zagoruyko and Komodakis 2017, arXiv:1612.03928, section 3.1). The square
-    of equation 2's norm, which has a gradient where both are the same.
+    Zagoruyko and Komodakis 2017, arXiv:1612.03928, section 3.1.
     """
-    learnt, told = (_attention(maps, power) for maps in (student, teacher))
-    return (learnt - told).square().sum(1).mean()
-
-
-def _attention(maps: Tensor, power: float) -> Tensor:
     return F.normalize(maps.abs().pow(power).sum(1).flatten(1), dim=1)
+
+
+def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of two `attention`s of the same places.
+
+    The square of the norm in equation 2 of the same paper, which has a gradient where both are the same.
+    """
+    return (student - teacher).square().sum(1).mean()
 
 
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:

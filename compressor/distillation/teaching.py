@@ -1,10 +1,12 @@
 """The objective of a distillation, made of the terms that were asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
@@ -15,6 +17,7 @@ from compressor.distillation.lesson import Lessons, Measure
 from compressor.distillation.matching import Side
 from compressor.distillation.memory import check_memory
 from compressor.distillation.pairing import check_student, pairs_of
+from compressor.distillation.saying import Saying
 from compressor.distillation.taps import tapped
 from compressor.training.answers import Answers
 from compressor.training.objectives import cross_entropy
@@ -40,21 +43,43 @@ def check_pairs(student: Candidate, teacher: Candidate, params: Distill) -> None
                 pairs_of(term, index, learner, tutor)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Whom to ask, and what is made of the answers."""
+
+    #: Says to images all that the student is compared with.
+    voice: nn.Module
+    #: How many numbers that is for each image.
+    width: int
+    #: From what it says to what the student makes small.
+    objective: Callable[[Answers], Weighted]
+
+
 @contextmanager
 def teaching(
-    params: Distill, context: Context, *, student: Candidate, teacher: Candidate, answers: Answers, images: int
-) -> Iterator[Weighted]:
-    """The objective by which the student learns; within this block layers of both networks are listened to.
+    params: Distill, context: Context, *, student: Candidate, teacher: Candidate, voice: nn.Module, images: int
+) -> Iterator[Teaching]:
+    """How the student learns; within this block layers of both networks are listened to.
 
-    `answers` gives the teacher's logits for the student's classes; where terms look inside, it must have `teacher`
-    compute each batch anew. `images` is how many there are to learn from. Raises `NoLayerMatches` and `UnfitModel`.
+    `voice` gives logits for the student's classes, and has `teacher` compute them where terms look inside. `images` is
+    how many there are to learn from. Raises `NoLayerMatches` and `UnfitModel`.
     """
     measures = _measures(params, context, student, teacher, images)
-    pairs = [pair for one in measures.values() if isinstance(one, Comparison) for pair in one.pairs]
+    comparisons = [one for one in measures.values() if isinstance(one, Comparison)]
+    columns = {one.name: one.columns for one in comparisons}
+    pairs = [pair for one in comparisons for pair in one.pairs]
     learners, teachers = {pair.student.name for pair in pairs}, {pair.teacher.name for pair in pairs}
-    with tapped(student.module, sorted(learners)) as learnt, tapped(teacher.module, sorted(teachers)) as told:
-        lessons = Lessons(measures, answers=answers, student=learnt, teacher=told)
-        yield Weighted(lessons, _weights(params)).to(context.device)
+    with tapped(student.module, sorted(learners)) as learnt, tapped(teacher.module, sorted(teachers)) as seen:
+
+        def objective(answers: Answers) -> Weighted:
+            lessons = Lessons(measures, answers=answers, student=learnt, columns=columns)
+            return Weighted(lessons, _weights(params)).to(context.device)
+
+        yield Teaching(
+            voice=Saying(voice, seen, comparisons, answers=params.compares_answers) if comparisons else voice,
+            width=sum(map(sum, columns.values())) + (student.num_classes if params.compares_answers else 0),
+            objective=objective,
+        )
 
 
 def _named(params: Distill) -> dict[str, AnyTerm]:
@@ -96,7 +121,7 @@ def _comparisons(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed % 2**63)
         found = {
-            name: comparison(term, _pairs(term, index, learner, tutor, images), images=images)
+            name: comparison(name, term, _pairs(term, index, learner, tutor, images), images=images)
             for index, (name, term) in enumerate(terms.items())
             if isinstance(term, FeatureTerm)
         }

@@ -68,7 +68,6 @@ def apply(candidate: Candidate, params: Distill, context: Context) -> Candidate:
         alone, context = compared(student, params, context, objective=labels, images=images)
         if alone is None:
             context.notice("gain_not_measured", _NO_GAIN)
-    images = _looked_at(images, params, context)
     made = _taught(student, teachers[0], voice, params, context, images)
     tell_gain(context, tell_accuracy(context, "after", made.module), alone)
     return made
@@ -89,9 +88,9 @@ def _columns(
     ]
 
 
-def _looked_at(images: Split, params: Distill, context: Context) -> Split:
+def _looked_at(images: Split, params: Distill, context: Context, *, width: int) -> Split:
     """The images, with what teachers see of them held where they look more than once."""
-    once = is_asked_once(images.learn, params) and not params.looks_inside
+    once = is_asked_once(images.learn, params, width=width)
     judged = images.held_out is not None and not images.held_out.labelled
     return Split(
         images.learn if once else held(images.learn, context),
@@ -102,17 +101,15 @@ def _looked_at(images: Split, params: Distill, context: Context) -> Split:
 def _taught(
     student: Candidate, teacher: Candidate, voice: nn.Module, params: Distill, context: Context, images: Split
 ) -> Candidate:
-    if params.looks_inside:
-        # What layers give out is not kept, and so the answers are not either.
-        answers = live_answers(voice, params, context)
-    else:
-        answers, context = answers_of(voice, images.learn, params, context, classes=student.num_classes)
     count = len(images.learn)
     with (
-        teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective,
+        teaching(params, context, student=student, teacher=teacher, voice=voice, images=count) as lesson,
         _judging(student, teacher, voice, params, context, images.held_out) as judged_by,
     ):
-        run = train(student, params, context, objective=objective, images=images, judged_by=judged_by)
+        seen = _looked_at(images, params, context, width=lesson.width)
+        answers, context = answers_of(lesson.voice, seen.learn, params, context, width=lesson.width)
+        objective = lesson.objective(answers)
+        run = train(student, params, context, objective=objective, images=seen, judged_by=judged_by)
         return run.coded(student)
 
 
@@ -124,9 +121,9 @@ def _judging(
     if held_out is None or held_out.labelled:
         yield None
         return
-    answers, count = live_answers(voice, params, context), len(held_out)
-    with teaching(params, context, student=student, teacher=teacher, answers=answers, images=count) as objective:
-        yield objective
+    count = len(held_out)
+    with teaching(params, context, student=student, teacher=teacher, voice=voice, images=count) as lesson:
+        yield lesson.objective(live_answers(lesson.voice, params, context))
 
 
 def _warn_of_size(student: Candidate, teachers: Sequence[Candidate], context: Context) -> None:

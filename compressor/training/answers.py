@@ -11,7 +11,7 @@ from compressor.data.images import Batch, Images
 from compressor.training.precision import autocast, in_bf16
 from contract.methods import Recipe
 
-#: From a batch to the teacher's logits (N, classes) for it.
+#: From a batch to what the teacher says to it: logits (N, classes), and behind them what else is compared.
 Answers = Callable[[Batch], Tensor]
 
 #: Bytes that answers may take which are kept: they lie on the device.
@@ -21,16 +21,17 @@ _TRAINING_PASSES = 3
 
 
 def answers_of(
-    teacher: nn.Module, images: Images, recipe: Recipe, context: Context, *, classes: int
+    teacher: nn.Module, images: Images, recipe: Recipe, context: Context, *, width: int
 ) -> tuple[Answers, Context]:
-    """The teacher's logits: asked for once, or for every batch where the recipe shows no image twice alike.
+    """The teacher's answers: asked for once, or for every batch where the recipe shows no image twice alike.
 
-    So they are too where there are more of them than may be kept, with a notice. The context is that in which the
-    training goes on: what it tells of its progress is counted beside the asking.
+    So they are too where there are more of them than may be kept, with a notice; `width` is how many numbers it says of
+    an image. The context is that in which the training goes on: what it tells of its progress is counted beside the
+    asking.
     """
     if recipe.mix != "none" or (recipe.augment != "none" and images.views is None):
         return live_answers(teacher, recipe, context), context
-    taken = _versions(images, recipe) * len(images) * classes * torch.float32.itemsize
+    taken = _bytes(images, recipe, width)
     if taken > LARGEST:
         context.notice(
             "answers_not_kept",
@@ -42,9 +43,14 @@ def answers_of(
     return kept, replace(context, progress=kept.progress)
 
 
-def is_asked_once(images: Images, recipe: Recipe) -> bool:
-    """Whether a training sees one version of each image, whose answers can be kept."""
-    return recipe.mix == "none" and _versions(images, recipe) == 1
+def is_asked_once(images: Images, recipe: Recipe, *, width: int) -> bool:
+    """Whether a training sees one version of each image, and the answers to it can be kept."""
+    return recipe.mix == "none" and _versions(images, recipe) == 1 and _bytes(images, recipe, width) <= LARGEST
+
+
+def _bytes(images: Images, recipe: Recipe, width: int) -> int:
+    """What the answers take that can be kept."""
+    return _versions(images, recipe) * len(images) * width * torch.float32.itemsize
 
 
 def _versions(images: Images, recipe: Recipe) -> int:
@@ -53,21 +59,21 @@ def _versions(images: Images, recipe: Recipe) -> int:
 
 
 def live_answers(teacher: nn.Module, recipe: Recipe, context: Context) -> Answers:
-    """The teacher's logits for the batch as the student sees it, computed anew each time."""
+    """The teacher's answers to the batch as the student sees it, computed anew each time."""
     bf16 = in_bf16(recipe, teacher, context.device)
 
     def ask(batch: Batch) -> Tensor:
         # Made before bfloat16 is entered, in which places within an image would be too coarse.
         inputs = [x.to(context.device) for x in batch.inputs()]
         with torch.no_grad(), autocast(context.device, bf16=bf16):
-            logits: Tensor = teacher(*inputs)
-        return logits.float()
+            said: Tensor = teacher(*inputs)
+        return said.float()
 
     return ask
 
 
 class KeptAnswers:
-    """The teacher's logits for every version of every image, each asked for once.
+    """The teacher's answers to every version of every image, each asked for once.
 
     A version is asked for as a whole, in the dataset's order, when its first batch comes: a training that goes on after
     an interruption hears the same, to the bit, as an uninterrupted one.
@@ -81,7 +87,7 @@ class KeptAnswers:
         self._trained = 0.0
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Logits of shape (N, classes)."""
+        """Of shape (N, width)."""
         if batch.view not in self._kept:
             self._kept[batch.view] = self._asked(batch.view)
         return self._kept[batch.view][batch.index.to(self._context.device)]

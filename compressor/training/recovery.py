@@ -38,7 +38,7 @@ def recover(
         taught = partial(_taught, recipe, labels=labels)
         if images.held_out is not None and not images.held_out.labelled:
             judged_by = taught(live_answers(teacher, recipe, context))
-        answers, context = answers_of(teacher, images.learn, recipe, context, classes=candidate.num_classes)
+        answers, context = answers_of(teacher, images.learn, recipe, context, width=candidate.num_classes)
         objective = taught(answers)
     return train(
         candidate, recipe, context,

@@ -43,7 +43,7 @@ def test_maps_are_averaged_to_the_smaller_size() -> None:
     pair = Pair(Feature("a", (1, 4, 4), (8, 8)), Feature("b", (3, 2, 2), (8, 8)))
     large, small = torch.arange(16.0).view(1, 1, 4, 4), torch.rand(1, 3, 2, 2)
     # When they are laid one over the other / Then the larger one is averaged, and the smaller one as it was
-    learnt, told = pair.maps(large, small)
+    learnt, told = pair.students_map(large), pair.teachers_map(small)
     assert learnt[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
     assert torch.equal(told, small)
     assert pair.places == 4
@@ -53,7 +53,7 @@ def test_as_many_tokens_stand_for_the_same_class_token_among_them() -> None:
     # Given tokens of both networks, as many / When they are laid one over the other / Then none is left out
     pair = Pair(Feature("a", (5, 3), (8, 8)), Feature("b", (5, 7), (8, 8)))
     student, teacher = torch.rand(2, 5, 3), torch.rand(2, 5, 7)
-    learnt, told = pair.maps(student, teacher)
+    learnt, told = pair.students_map(student), pair.teachers_map(teacher)
     assert (learnt.shape, told.shape, pair.places) == ((2, 3, 5, 1), (2, 7, 5, 1), 5)
     assert torch.equal(learnt[:, :, :, 0], student.transpose(1, 2))
 
@@ -61,7 +61,7 @@ def test_as_many_tokens_stand_for_the_same_class_token_among_them() -> None:
 def test_tokens_meet_maps_as_the_grid_of_their_patches() -> None:
     # Given a transformer's tokens and a convolution's map / When they are laid one over the other
     pair = Pair(Feature("a", (17, 3), (32, 32)), Feature("b", (6, 8, 8), (32, 32)))
-    learnt, told = pair.maps(torch.rand(2, 17, 3), torch.rand(2, 6, 8, 8))
+    learnt, told = pair.students_map(torch.rand(2, 17, 3)), pair.teachers_map(torch.rand(2, 6, 8, 8))
     # Then both have the grid of the patches
     assert (learnt.shape, told.shape) == ((2, 3, 4, 4), (2, 6, 4, 4))
 

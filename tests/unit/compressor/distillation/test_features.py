@@ -11,6 +11,7 @@ from compressor.distillation.comparing import Hint, Relations
 from compressor.distillation.feature import Feature, Pair
 from compressor.distillation.features import (
     ANGLE_IMAGES,
+    attention,
     attention_transfer,
     contrast,
     relational_angles,
@@ -61,7 +62,7 @@ def test_a_hint_is_the_mean_square_behind_the_convolution_at_the_smaller_size() 
     # When they are compared / Then it is the mean over images, channels and places
     places = list(product(range(2), range(5), range(2), range(2)))
     expected = sum((at(*place) - float(teacher[place])) ** 2 for place in places) / len(places)
-    assert float(hint(student, teacher).detach()) == pytest.approx(expected, abs=1e-6)
+    assert float(hint(student, hint.told(teacher)).detach()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_hint_of_the_same_width_learns_nothing() -> None:
@@ -69,7 +70,7 @@ def test_a_hint_of_the_same_width_learns_nothing() -> None:
     student, teacher = drawn(2, 3, 2, 2, seed=0), drawn(2, 3, 2, 2, seed=1)
     hint = Hint(pair((3, 2, 2), (3, 2, 2)))
     differences = less(student.flatten().tolist(), teacher.flatten().tolist())
-    assert float(hint(student, teacher)) == pytest.approx(dot(differences, differences) / 24, abs=1e-6)
+    assert float(hint(student, hint.told(teacher))) == pytest.approx(dot(differences, differences) / 24, abs=1e-6)
     assert not list(hint.parameters())
 
 
@@ -78,12 +79,12 @@ def test_attention_is_the_sum_over_channels_of_powers_at_length_one(power: float
     # Given maps of other widths
     student, teacher = drawn(3, 4, 2, 5, seed=0), drawn(3, 6, 2, 5, seed=1)
 
-    def attention(image: list[list[list[float]]]) -> Vector:
+    def expected(image: list[list[list[float]]]) -> Vector:
         return unit([sum(abs(c[y][x]) ** power for c in image) for y in range(2) for x in range(5)])
 
     # When their attention is compared / Then it is the mean squared distance of the unit vectors
-    ways = [less(attention(a), attention(b)) for a, b in zip(student.tolist(), teacher.tolist(), strict=True)]
-    found = attention_transfer(student, teacher, power=power)
+    ways = [less(expected(a), expected(b)) for a, b in zip(student.tolist(), teacher.tolist(), strict=True)]
+    found = attention_transfer(attention(student, power=power), attention(teacher, power=power))
     assert float(found) == pytest.approx(sum(dot(way, way) for way in ways) / 3, abs=1e-6)
 
 
@@ -139,7 +140,7 @@ def test_relations_are_the_weighted_sum_of_both_on_means_over_places() -> None:
     turned = less(angles(means), angles(teacher.tolist()))
     expected = 3 * sum(map(huber, far)) / len(far) + 0.5 * sum(map(huber, turned)) / len(turned)
     relations = Relations(pair((3, 2, 2), (7,)), distance=3.0, angle=0.5)
-    assert float(relations(student, teacher)) == pytest.approx(expected, abs=1e-6)
+    assert float(relations(student, relations.told(teacher))) == pytest.approx(expected, abs=1e-6)
 
 
 def test_angles_are_measured_among_so_many_images_only() -> None:

@@ -132,7 +132,7 @@ def test_a_teacher_sees_what_its_student_cannot(lessons: Lessons) -> None:
         {"augment": "crop_flip"},
         {"augment": "resized_crop_flip", "views": 2, "epochs": 3},
         {"mix": "cutmix"},
-        {"objective": [{"objective": "rkd", "layers": [["layer4", "0"]]}, {"objective": "kl"}]},
+        {"objective": [{"objective": "rkd", "layers": [["layer4", "0"]]}, {"objective": "kl"}], "augment": "crop_flip"},
         {"alpha": 1, "held_out": 0.25, "keep": "best"},
     ],
     ids=["kept", "live", "views", "blended", "features", "judged by the teacher"],

@@ -60,6 +60,19 @@ def taught(
     return distill.apply(student, asked, replace(context, **more))  # type: ignore[arg-type]
 
 
+class Counting(nn.Module):
+    """A network that counts the images that it has answered to, but for single ones, which show shapes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.seen = network, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x) if len(x) > 1 else 0
+        logits: Tensor = self.network(x)
+        return logits
+
+
 def curve(notes: Mapping[str, Json], name: str) -> list[float]:
     terms = notes["terms"]
     assert isinstance(terms, dict)
@@ -74,14 +87,8 @@ def test_every_term_reaches_the_student_and_not_the_teacher(teacher: Candidate, 
     asked, student = params([term]), fresh()
     student.module.train()
     batch = next(DATA.batches(24))
-    with teaching(
-        asked,
-        Context(),
-        student=student,
-        teacher=teacher,
-        answers=live_answers(teacher.module, asked, Context()),
-        images=len(DATA),
-    ) as objective:
+    with teaching(asked, Context(), student=student, teacher=teacher, voice=teacher.module, images=len(DATA)) as lesson:
+        objective = lesson.objective(live_answers(lesson.voice, asked, Context()))
         # When a batch is seen
         objective(student.module(batch.x), batch).backward()
         # Then the student has gradients, and what the objective learns, and the teacher has none
@@ -174,12 +181,36 @@ def test_adapters_learn(teacher: Candidate) -> None:
     assert all(not torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_a_teacher_says_to_features_is_kept(
+    teacher: Candidate, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given every term that looks at features, alone or with answers beside, and images that come again as they are
+    terms = [*({"objective": name} for name in FEATURES), REMEMBERED, *([{"objective": "kl"}] if answered else [])]
+    asked = params(terms, epochs=3)
+    counting = Counting(teacher.module)
+    # When a student learns from them
+    kept = taught(fresh(), asked, replace(teacher, module=counting))
+    # Then the teacher has answered to each image once
+    assert counting.seen == len(DATA)
+    # And where there is no room for its answers, the same is learnt from one who answers every time, and it is said
+    monkeypatch.setattr("compressor.training.answers.LARGEST", 0)
+    notices: list[str] = []
+    again = taught(
+        fresh(), asked, replace(teacher, module=counting), notice=lambda code, sentence: notices.append(code)
+    )
+    assert counting.seen == (1 + 3) * len(DATA)
+    assert notices == ["answers_not_kept"]
+    for name, tensor in kept.module.state_dict().items():
+        assert torch.allclose(tensor, again.module.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_what_a_batch_shows_is_remembered_by_image(teacher: Candidate) -> None:
     # Given a student that tells images from remembered ones, and a batch of some of them
     asked, student = params([REMEMBERED]), fresh()
     batch = next(DATA.batches(12, seed=5))
-    answers = live_answers(teacher.module, asked, Context())
-    with teaching(asked, Context(), student=student, teacher=teacher, answers=answers, images=len(DATA)) as objective:
+    with teaching(asked, Context(), student=student, teacher=teacher, voice=teacher.module, images=len(DATA)) as lesson:
+        objective = lesson.objective(live_answers(lesson.voice, asked, Context()))
         before = {name: kept.clone() for name, kept in objective.named_buffers() if name.endswith("directions")}
         # When it is seen
         objective(student.module(batch.x), batch)

@@ -37,7 +37,7 @@ def said(answers: Answers, data: Images, recipe: Recipe, epochs: int) -> list[Te
 
 
 def heard(teacher: Counting, data: Images, recipe: Recipe, epochs: int = 5) -> list[Tensor]:
-    answers, _ = answers_of(teacher, data, recipe, Context(), classes=3)
+    answers, _ = answers_of(teacher, data, recipe, Context(), width=3)
     return said(answers, data, recipe, epochs)
 
 
@@ -98,12 +98,12 @@ def test_answers_that_take_too_much_are_not_kept(monkeypatch: pytest.MonkeyPatch
     teacher, notices = Counting(), dict[str, str]()
     context = Context(notice=notices.__setitem__)
     # When a student hears of one version for five epochs / Then the teacher was asked once, and nothing is said
-    once, _ = answers_of(teacher, DATA, Recipe(batch_size=8, epochs=5), context, classes=3)
+    once, _ = answers_of(teacher, DATA, Recipe(batch_size=8, epochs=5), context, width=3)
     said(once, DATA, Recipe(), epochs=5)
     assert (teacher.asked, notices) == (len(DATA), {})
     # When it hears of two / Then the teacher is asked in every epoch, says the same, and that is told
     two, recipe = replace(DATA, views=2), CHANGED.model_copy(update={"epochs": 5})
-    live, _ = answers_of(teacher, two, recipe, context, classes=3)
+    live, _ = answers_of(teacher, two, recipe, context, width=3)
     anew = said(live, two, recipe, epochs=5)
     assert teacher.asked == 6 * len(DATA)
     assert notices.keys() == {"answers_not_kept"}
@@ -118,7 +118,7 @@ def test_progress_goes_on_while_the_teacher_is_asked() -> None:
     data, recipe = replace(DATA, views=2), Recipe(epochs=3, batch_size=6, augment="crop")
     context = Context(progress=lambda fraction, phase: told.append((fraction, phase)))
     # When the training tells its own progress behind each batch
-    answers, inner = answers_of(Counting(), data, recipe, context, classes=3)
+    answers, inner = answers_of(Counting(), data, recipe, context, width=3)
     for epoch in range(3):
         batches = list(data.batches(6, seed=0, epoch=epoch, augment="crop"))
         for number, batch in enumerate(batches):
