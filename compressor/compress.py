@@ -144,6 +144,7 @@ class _Job:
             outcome=("met" if choice.met else "unmet") if spec.constraints else None,
             constraints=choice.verdicts,
             warnings=(
+                *self.materials.notices,
                 *notices(spec, choice.report, choice.state.candidate.masked_count, choice.proofs),
                 *(warning for step in choice.steps for warning in step.warnings),
             ),

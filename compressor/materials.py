@@ -10,12 +10,14 @@ import torch
 from compressor.candidate import Candidate
 from compressor.classes import Kept, kept_by
 from compressor.data.images import Images
+from compressor.data.ranges import unnormalized
 from compressor.data.reading import read_images
 from compressor.models.source import read_candidate
 from compressor.order import DataInput, Inputs, ModelInput, Order
 from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch
 from contract.methods import Role
+from contract.report import Notice
 
 #: Reads a model that a step names beside the job's own.
 Other = Callable[[], Candidate]
@@ -34,6 +36,16 @@ class Materials:
     others: Mapping[str, Other]
     #: The classes that are left in the end; none where all are. Evaluation data is of them alone.
     kept: Kept | None = None
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What a client should know of the data, told once of data in several roles."""
+        roles = {Role.EVALUATION: self.evaluation, Role.CALIBRATION: self.calibration, Role.TRAIN: self.train}
+        once = {id(images.pixels): (role, images) for role, images in roles.items() if images is not None}
+        found = {role: unnormalized(images) for role, images in once.values()}
+        return tuple(
+            Notice(code="data_not_normalized", detail=f"The {role} data {told}") for role, told in found.items() if told
+        )
 
     def at(self, step: int) -> Self:
         """What the step of this index works with: images of the kept classes alone, once the others are let go."""

@@ -201,6 +201,7 @@ NoticeCode = Literal[
     "slower_than_baseline",
     "larger_on_disk",
     "accuracy_not_measured",
+    "data_not_normalized",
     "noisy_host",
     "untrained_model",
     "little_to_quantize",

@@ -60,3 +60,18 @@ def test_fewer_classes_than_outputs_are_not_guessed(tmp_path: Path) -> None:
     # Given folders for some of the outputs, and nobody who says which these are / When they are read / Then
     with pytest.raises(ClassesMismatch, match="2 class folders, and the model 4 outputs without names"):
         materials(tmp_path, evaluation=("green", "red"))
+
+
+def test_of_floats_that_are_not_normalized_a_job_says_so_once(tmp_path: Path) -> None:
+    # Given floats from 0 to 255 to learn from and to judge by, and bytes to calibrate with
+    weights = write_weights(trained_candidate().module, tmp_path / "weights.safetensors")
+    job = order(tmp_path, weights, spec(PruneWeights(), roles=()))
+    pixels = np.linspace(0, 255, 4 * 3 * 32 * 32, dtype=np.float32).reshape(4, 3, 32, 32)
+    floats, pictures = (DataInput(tmp_path / name, DatasetFormat.NPZ) for name in ("floats.npz", "bytes.npz"))
+    np.savez(floats.path, x=pixels, y=np.arange(4))
+    np.savez(pictures.path, x=pixels.astype(np.uint8).transpose(0, 2, 3, 1), y=np.arange(4))
+    datasets = {Role.TRAIN: floats, Role.EVALUATION: floats, Role.CALIBRATION: pictures}
+    # When they are read / Then it is told of one of the two roles
+    found = read_materials(replace(job, inputs=replace(job.inputs, datasets=datasets))).notices
+    assert [notice.code for notice in found] == ["data_not_normalized"]
+    assert "0 to 255" in found[0].detail
