@@ -28,18 +28,22 @@ def weight_names(module: nn.Module) -> Iterator[str]:
     return (name for name, own in module.named_parameters(recurse=False) if own.dim() > 1 and "weight" in name)
 
 
+def own_names(module: nn.Module) -> dict[str, str]:
+    """For every name of a parameter the first one that it has: layers that share a weight know it by several."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {name: first[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
+
+
 def matching_weights(module: nn.Module, *, include: Sequence[str], exclude: Sequence[str]) -> dict[str, str]:
     """The modules that the patterns mean, by the names of their weight matrices; one that two layers share once.
 
     Raises `NoLayerMatches`.
     """
-    layers, own = weighted_modules(module), dict(module.named_parameters())
-    named = (
-        (f"{layer}.{name}".removeprefix("."), layer)
-        for layer in matching(list(layers), include=include, exclude=exclude)
-        for name in weight_names(layers[layer])
-    )
-    return {name: layer for name, layer in named if name in own}
+    layers, first, found = weighted_modules(module), own_names(module), dict[str, str]()
+    for layer in matching(list(layers), include=include, exclude=exclude):
+        for name in weight_names(layers[layer]):
+            found.setdefault(first[f"{layer}.{name}".removeprefix(".")], layer)
+    return found
 
 
 def matches(name: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
