@@ -507,3 +507,12 @@ def test_what_layers_share_has_its_codes_once_in_plan_report_and_file(tmp_path: 
     )
     # And no float of theirs is in the file
     assert (tmp_path / "model.safetensors").stat().st_size < sum(p.numel() for p in candidate.module.parameters()) * 2
+
+
+def test_answers_that_are_no_numbers_are_refused_by_name() -> None:
+    # Given a network whose last layer alone gives what float32 cannot hold: it is a float, and has no range
+    candidate = residual()
+    candidate.module.head.weight.data.fill_(1e38)
+    # When it is quantized / Then that is said
+    with pytest.raises(UnfitModel, match="at the output are not finite"):
+        apply(candidate, QuantizeStatic(), with_images(candidate))
