@@ -12,6 +12,9 @@ from contract.failures import NoLayerMatches
 
 T = TypeVar("T")
 
+#: How many names a sentence gives as examples.
+_TOLD = 4
+
 _WEIGHTED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Linear, nn.Bilinear, nn.RNNBase, *ATTENTION,
@@ -70,10 +73,16 @@ def matching(
     found = [name for name in names if matches(name, include=include, exclude=exclude)]
     if not found:
         near = [close for p in include for close in get_close_matches(p, names, n=2, cutoff=0.4)]
-        hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {', '.join(names[:4])} and others."
+        hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {_listed(names)}."
         left = " that exclude leaves" if exclude else ""
         raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer=pointer)
     return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names; a network's own parameters have a module without one."""
+    named = [name for name in names if name]
+    return ", ".join(named[:_TOLD]) + (" and others" if len(named) > _TOLD else "")
 
 
 def check_each(patterns: Iterable[str], names: Sequence[str], *, pointer: str) -> None:

@@ -109,7 +109,8 @@ def report_rest(candidate: Candidate, chosen: Collection[Product], patterns: Pat
     ]
     if left:
         context.record("layers_left_float", list(left))
-        context.notice("layers_left_alone", f"No integer kernel serves {', '.join(left[:4])}; they stay float32.")
+        told = f"No integer kernel serves {', '.join(left[:4])}: they are computed in float32."
+        context.notice("layers_left_alone", told)
 
 
 def _parameters(module: nn.Module) -> int:
