@@ -12,6 +12,9 @@ from contract.failures import NoLayerMatches
 
 T = TypeVar("T")
 
+#: How many names a sentence gives as examples.
+_TOLD = 4
+
 _WEIGHTED = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Linear, nn.Bilinear, nn.RNNBase, *ATTENTION,
@@ -28,18 +31,22 @@ def weight_names(module: nn.Module) -> Iterator[str]:
     return (name for name, own in module.named_parameters(recurse=False) if own.dim() > 1 and "weight" in name)
 
 
+def own_names(module: nn.Module) -> dict[str, str]:
+    """For every name of a parameter the first one that it has: layers that share a weight know it by several."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {name: first[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
+
+
 def matching_weights(module: nn.Module, *, include: Sequence[str], exclude: Sequence[str]) -> dict[str, str]:
     """The modules that the patterns mean, by the names of their weight matrices; one that two layers share once.
 
     Raises `NoLayerMatches`.
     """
-    layers, own = weighted_modules(module), dict(module.named_parameters())
-    named = (
-        (f"{layer}.{name}".removeprefix("."), layer)
-        for layer in matching(list(layers), include=include, exclude=exclude)
-        for name in weight_names(layers[layer])
-    )
-    return {name: layer for name, layer in named if name in own}
+    layers, first, found = weighted_modules(module), own_names(module), dict[str, str]()
+    for layer in matching(list(layers), include=include, exclude=exclude):
+        for name in weight_names(layers[layer]):
+            found.setdefault(first[f"{layer}.{name}".removeprefix(".")], layer)
+    return found
 
 
 def matches(name: str, *, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -66,10 +73,16 @@ def matching(
     found = [name for name in names if matches(name, include=include, exclude=exclude)]
     if not found:
         near = [close for p in include for close in get_close_matches(p, names, n=2, cutoff=0.4)]
-        hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {', '.join(names[:4])} and others."
+        hint = f" Near to it: {', '.join(near[:4])}." if near else f" There are {_listed(names)}."
         left = " that exclude leaves" if exclude else ""
         raise NoLayerMatches(f"No layer{left} matches {', '.join(include)}.{hint}", pointer=pointer)
     return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names; a network's own parameters have a module without one."""
+    named = [name for name in names if name]
+    return ", ".join(named[:_TOLD]) + (" and others" if len(named) > _TOLD else "")
 
 
 def check_each(patterns: Iterable[str], names: Sequence[str], *, pointer: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from compressor.layers import own_names
 from compressor.quantization.plan import QuantizationPlan
 from contract.report import LayerReport
 
@@ -93,12 +94,13 @@ def count_nonzero(module: nn.Module) -> int:
 
 
 def layer_weights(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """Every layer with a matrix or a kernel: its name, the module, the parameter's full name and the weight."""
+    """Every layer with a matrix or a kernel: its name, the module, the parameter's own full name and the weight."""
+    first = own_names(module)
     for name, part in module.named_modules():
         for weight in _WEIGHTS:
             tensor = getattr(part, weight, None)
             if isinstance(tensor, nn.Parameter) and tensor.dim() >= 2:
-                yield name, part, f"{name}.{weight}".removeprefix("."), tensor
+                yield name, part, first[f"{name}.{weight}".removeprefix(".")], tensor
 
 
 def zeros(module: nn.Module) -> float:

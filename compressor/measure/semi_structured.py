@@ -52,7 +52,9 @@ def semi_structured(module: nn.Module, masks: Mapping[str, Tensor], x: Tensor) -
         try:
             with attention_in_the_open():
                 found = sparse(batch)
-        except RuntimeError:
+        except RuntimeError as error:
+            if not is_refusal(error):
+                raise
             return None
         # Turn by turn, so that both meet the same clock of the device.
         times = [_turn(dense, sparse, batch) for _ in range(_WARM_UP + _RUNS)][_WARM_UP:]
@@ -70,6 +72,11 @@ def is_two_of_four(mask: Tensor) -> bool:
     return mask.dim() == 2 and mask.shape[1] % 4 == 0 and bool((mask.view(len(mask), -1, 4).sum(2) <= 2).all())
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether kernels have said that they do not take something; a device that is full, or fails, has not."""
+    return not isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError)
+
+
 def _replaced(module: nn.Module, name: str) -> bool:
     """Put a linear layer's compressed weight in the dense one's place; false where the kernels do not take it.
 
@@ -83,7 +90,9 @@ def _replaced(module: nn.Module, name: str) -> bool:
             # That the class may still change: it does not leave this file.
             warnings.simplefilter("ignore")
             compressed = to_sparse_semi_structured(weight.detach().contiguous())
-    except (RuntimeError, ValueError, NotImplementedError):
+    except (RuntimeError, ValueError) as error:
+        if not is_refusal(error):
+            raise
         return False
     setattr(module.get_submodule(owner), own, nn.Parameter(compressed, requires_grad=False))
     return True

@@ -289,9 +289,11 @@ def _above(groups: Sequence[ChannelGroup], params: PruneChannels, names: Mapping
     for group in groups:
         if not (group.importances > bound).any():
             layer, most = names[group.root], float(group.importances.max())
+            # No threshold lies below nothing.
+            way = "Choose a lower threshold" if most > 0 else "Choose another importance"
             raise UnfitModel(
                 f"Nothing would be left of {layer}: its channels are worth {most:.4g} at most, and {bound:g} is asked "
-                "for. Choose a lower threshold, or exclude the layer.",
+                f"for. {way}, or exclude the layer.",
                 layer=layer,
             )
     return [group.above(bound, params.round_to) for group in groups]

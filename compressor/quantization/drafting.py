@@ -13,7 +13,9 @@ from compressor.quantization.integers import WeightCodes
 from compressor.quantization.lockstep import Lockstep, Mend, Pair, See
 from compressor.quantization.plan import ActivationCode, QuantizationPlan
 from compressor.quantization.products import Product, coded, products, result
+from compressor.quantization.ranging import not_finite
 from compressor.quantization.realize import realize
+from contract.failures import UnfitModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,10 @@ class Drafting:
     correct_bias: bool
 
     def draft(self, names: Collection[str]) -> Draft:
-        """The plan in which these weights have codes, and the others of `codes` have none."""
+        """The plan in which these weights have codes, and the others of `codes` have none.
+
+        Raises `UnfitModel` where float or quantized network answers with NaN or infinity.
+        """
         weights = {name: self.codes[name] for name in self.codes if name in names}
         used = self.used(names)
         noise: dict[str, float | None] = {}
@@ -58,6 +63,7 @@ class Drafting:
             sees={result(product.node): _measured(product.layer, noise) for product in taken},
         )
         logits = run.answers(self.batch)
+        _check_finite(logits)
         places = sites(self.graph)
         plan = replace(
             self.earlier.with_weights(weights), activations={places[node]: code for node, code in used.items()}
@@ -82,6 +88,13 @@ class Drafting:
     def with_codes(self, codes: Mapping[str, WeightCodes]) -> "Drafting":
         """The same with other codes for weights."""
         return replace(self, codes=codes)
+
+
+def _check_finite(logits: Pair) -> None:
+    if not logits.exact.isfinite().all():
+        raise not_finite("the output", layer=None)
+    if not logits.coded.isfinite().all():
+        raise UnfitModel("Quantized, the network answers calibration images with NaN or infinity. More bits may help.")
 
 
 def _corrected(product: Product) -> Mend:

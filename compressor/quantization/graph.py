@@ -3,13 +3,14 @@
 import operator
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from compressor.blame import cause
+from compressor.layers import own_names
 from contract.failures import UnfitModel
 
 aten = torch.ops.aten
@@ -37,14 +38,15 @@ _IDENTITIES = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout
 def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
     """The forward pass of `module` in eval mode, for batches of any size of inputs of `input_shape` (C, H, W).
 
-    The graph shares its parameters with the module. It has no operator that overwrites an activation, and none that
-    does something in training alone.
+    The graph shares its parameters with the module, and reads one that has several names under the first of them. It
+    has no operator that overwrites an activation, and none that does something in training alone.
     """
     captured = exported(module, input_shape).module(check_guards=False)
     assert isinstance(captured, GraphModule)
     # Torch lets neither mode be set, but the graph has one only, and whoever runs a network sets eval mode first.
     for refusal in ("train", "eval"):
         vars(captured).pop(refusal, None)
+    _name_once(captured, own_names(module))
     _write_anew(captured)
     _spell_out(captured)
     _drop_identities(captured)
@@ -114,6 +116,16 @@ def _is_seen_by_one(made: Node) -> bool:
 def _device(module: nn.Module) -> torch.device:
     tensors = (*module.parameters(), *module.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _name_once(module: GraphModule, names: Mapping[str, str]) -> None:
+    """Let every parameter be read once, under the name by which masks, plans and reports know it."""
+    first: dict[str, Node] = {}
+    for node in [node for node in module.graph.nodes if node.op == "get_attr"]:
+        node.target = names.get(node.target, node.target)
+        if first.setdefault(node.target, node) is not node:
+            node.replace_all_uses_with(first[node.target])
+            module.graph.erase_node(node)
 
 
 def _write_anew(module: GraphModule) -> None:

@@ -59,7 +59,10 @@ class IntegerStep(Generic[P]):
         graph = capture(candidate.module, candidate.input_shape)
         chosen = selected(candidate, graph, params, kinds=KINDS, beside=candidate.plan.levels)
         if not chosen and not candidate.plan.integers:
-            raise NothingToQuantize("Every layer has codes that no integer kernel multiplies.")
+            raise NothingToQuantize(
+                "Every layer has codes that no integer kernel multiplies. Those of quantize_weights are multiplied "
+                "with scheme symmetric and without group_size."
+            )
         images = calibration_images(context, samples=params.samples, method=params.method)
         return cls(candidate, graph, chosen, params, context, images)
 

@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.layers import matches, matching, weighted_modules
+from compressor.layers import matches, matching, own_names, weight_names, weighted_modules
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import Stored
 from compressor.quantization.processor import INTEGERS, here, weight_bits
@@ -99,15 +99,18 @@ def report_target(target: Processor, context: Context) -> None:
 
 def report_rest(candidate: Candidate, chosen: Collection[Product], patterns: Patterns, context: Context) -> None:
     """Record and warn of the layers that the patterns mean and that stay float."""
-    taken = {product.layer for product in chosen} | {name.rpartition(".")[0] for name in candidate.plan.integers}
+    taken = {product.parameter for product in chosen} | candidate.plan.integers.keys()
+    first = own_names(candidate.module)
     left = [
         name
-        for name in weighted_modules(candidate.module)
-        if name not in taken and matches(name, include=patterns.include, exclude=patterns.exclude)
+        for name, part in weighted_modules(candidate.module).items()
+        if taken.isdisjoint(first[f"{name}.{weight}".removeprefix(".")] for weight in weight_names(part))
+        and matches(name, include=patterns.include, exclude=patterns.exclude)
     ]
     if left:
         context.record("layers_left_float", list(left))
-        context.notice("layers_left_alone", f"No integer kernel serves {', '.join(left[:4])}; they stay float32.")
+        told = f"No integer kernel serves {', '.join(left[:4])}: they are computed in float32."
+        context.notice("layers_left_alone", told)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -92,6 +92,23 @@ class Unusual(nn.Module):
         return self.head(x.mean((2, 3)) + self.of_table(self.table))
 
 
+class Shared(nn.Module):
+    """A convolution under two names, and two linear layers that share a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.once = nn.Conv2d(16, 16, 3, padding=1)
+        self.again = self.once
+        self.one, self.other, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.other.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 4)."""
+        x = self.again(self.once(self.stem(x).relu()).relu()).relu()
+        return self.head(self.other(self.one(x.mean((2, 3))).relu()).relu())
+
+
 class Recurrent(nn.Module):
     """A recurrent layer over the rows of an image, and a linear one."""
 
@@ -143,6 +160,13 @@ def unusual(seed: int = 0) -> Candidate:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return candidate_of(with_statistics(Unusual(), seed))
+
+
+def shared(seed: int = 0) -> Candidate:
+    """A small network with weights that are read twice."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return candidate_of(Shared())
 
 
 def gated(seed: int = 0) -> Candidate:

@@ -37,6 +37,23 @@ def test_a_pattern_that_means_nothing_tells_the_nearest_names() -> None:
     assert failure.value.errors[0].pointer == "/include"
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["", "fc"], "There are fc."),
+        (NAMES, "There are conv1, layer1.0.conv1, layer1.0.conv2, layer1.1.conv1 and others."),
+    ],
+    ids=["all of them", "some"],
+)
+def test_a_pattern_near_to_no_name_tells_some_that_there_are(names: list[str], told: str) -> None:
+    # Given, when: a name unlike any
+    with pytest.raises(NoLayerMatches) as failure:
+        matching(names, include=["xyz"], exclude=[])
+
+    # Then: others are told, and that there are more only where there are
+    assert told in failure.value.detail
+
+
 def test_exclude_can_leave_nothing() -> None:
     # Given, when, then: all that is included is excluded
     with pytest.raises(NoLayerMatches, match="that exclude leaves"):

@@ -182,6 +182,16 @@ def test_a_threshold_above_all_names_the_layer_that_would_be_empty() -> None:
     assert failure.value.layer == "first"
 
 
+def test_a_layer_whose_channels_are_worth_nothing_is_not_helped_by_a_threshold() -> None:
+    # Given: scales that are all zero
+    before = plain()
+    before.module.get_parameter("norm.weight").data.zero_()
+
+    # When: what is worth nothing goes / Then: the failure does not ask for less than nothing
+    with pytest.raises(UnfitModel, match="Choose another importance, or exclude the layer"):
+        pruned(before, PruneChannels(threshold=0.1, importance="bn_scale"))
+
+
 def test_a_part_of_the_time_is_met_with_the_least_ratio_that_does() -> None:
     # Given: a machine
     before, notes = candidate("resnet18"), Notes()

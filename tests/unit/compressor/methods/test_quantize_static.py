@@ -14,6 +14,7 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction, runs
+from compressor.measure.counting import count_macs, layer_reports
 from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.methods.quantize_static import apply, preflight
 from compressor.models import files
@@ -41,6 +42,7 @@ from tests.unit.compressor.networks import (
     named,
     onnx_answers,
     residual,
+    shared,
     unusual,
 )
 from tests.unit.compressor.processors import needs_exact_sums
@@ -487,3 +489,30 @@ def test_an_average_whose_steps_are_unlike_those_of_the_averaged_runs_too(step: 
     assert torch.allclose(
         onnx_answers(export(made, tmp_path / "model.onnx"), x), answers(simulated(made), x), atol=1e-3
     )
+
+
+def test_what_layers_share_has_its_codes_once_in_plan_report_and_file(tmp_path: Path) -> None:
+    # Given a network with weights that several layers share
+    candidate, told = shared(), Told()
+    # When it is quantized and written
+    made = apply(candidate, QuantizeStatic(), told.context(with_images(candidate)))
+    files.write(made, tmp_path)
+    # Then the plan knows each weight by the name that reports, masks and files have for it
+    assert made.plan.weights.keys() == {"stem.weight", "once.weight", "one.weight", "head.weight"}
+    # And no layer is said to be float
+    assert "layers_left_alone" not in told.notices
+    reports = layer_reports(made.module, count_macs(made.module, made.input_shape), made.plan)
+    assert {report.name: report.bits for report in reports} == dict.fromkeys(
+        ("stem", "once", "one", "other", "head"), weight_bits()
+    )
+    # And no float of theirs is in the file
+    assert (tmp_path / "model.safetensors").stat().st_size < sum(p.numel() for p in candidate.module.parameters()) * 2
+
+
+def test_answers_that_are_no_numbers_are_refused_by_name() -> None:
+    # Given a network whose last layer alone gives what float32 cannot hold: it is a float, and has no range
+    candidate = residual()
+    candidate.module.head.weight.data.fill_(1e38)
+    # When it is quantized / Then that is said
+    with pytest.raises(UnfitModel, match="at the output are not finite"):
+        apply(candidate, QuantizeStatic(), with_images(candidate))

@@ -22,7 +22,7 @@ from contract.failures import AlreadyQuantized, MissingData, NoLayerMatches, Unf
 from contract.methods.low_bit import QuantizeWeights, Scheme
 from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
-from tests.unit.compressor.networks import Recurrent, answers, candidate_of, inputs_for, named, onnx_answers
+from tests.unit.compressor.networks import Recurrent, answers, candidate_of, inputs_for, named, onnx_answers, shared
 from tests.unit.compressor.quantization.steps import Told, with_images
 from tests.unit.compressor.small_jobs import images as tints
 from tests.unit.compressor.small_jobs import trained_candidate
@@ -397,3 +397,24 @@ def test_a_target_can_be_read_again_with_the_defaults_written_out() -> None:
     # Given a target / When its params are stored with all defaults and read again / Then they are the same
     params = QuantizeWeights(target_bits=4)
     assert QuantizeWeights.model_validate(params.model_dump(mode="json")) == params
+
+
+def test_what_layers_share_keeps_its_codes_when_activations_get_theirs() -> None:
+    # Given a network with weights that several layers share, and codes of four bits for them
+    candidate = shared()
+    context = with_images(candidate)
+    made = coded(candidate, context, include=["once", "one"])
+    # When the rest is quantized with the activations
+    whole = quantize_static.apply(made, QuantizeStatic(), context)
+    # Then each weight has its codes once, and those of four bits are as they were
+    assert whole.plan.weights.keys() == {"stem.weight", "once.weight", "one.weight", "head.weight"}
+    assert {whole.plan.bits(name) for name in ("once.weight", "one.weight")} == {4}
+
+
+def test_a_layer_whose_weight_another_layer_names_first_is_found_by_its_own_name() -> None:
+    # Given a network in which two layers share a weight / When the second of them is named
+    told = Told()
+    made = coded(shared(), told.context(), include=["other"])
+    # Then their weight has its codes
+    assert made.plan.weights.keys() == {"one.weight"}
+    assert told.records["layers"] == ["other"]

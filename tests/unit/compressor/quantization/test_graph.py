@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from compressor.quantization.graph import aten, capture, exported, parameter_name, sites
 from contract.failures import UnfitModel
-from tests.unit.compressor.networks import ByContent, answers, inputs_for, named, residual
+from tests.unit.compressor.networks import ByContent, answers, inputs_for, named, residual, shared
 
 
 class _Overwriting(nn.Module):
@@ -47,6 +47,19 @@ def test_what_is_overwritten_is_written_anew() -> None:
     # Then no operator overwrites, and the answers are the same
     assert not [node for node in graph.graph.nodes if node.target in (aten.relu_.default, aten.add_.Tensor)]
     assert torch.equal(answers(graph, x), answers(module, x))
+
+
+def test_a_parameter_of_several_names_is_read_once_under_the_first() -> None:
+    # Given a network with weights that several layers share / When it is captured
+    candidate = shared()
+    graph = capture(candidate.module, candidate.input_shape)
+    # Then each is read once, by the name that the network's own list of parameters has
+    own = dict(candidate.module.named_parameters())
+    read = [parameter_name(node) for node in graph.graph.nodes if node.op == "get_attr"]
+    assert sorted(read) == sorted(own)
+    # And the graph answers as the network does
+    x = inputs_for(candidate)
+    assert torch.allclose(answers(graph, x), answers(candidate.module, x), atol=1e-6)
 
 
 def test_the_graph_shares_the_modules_parameters() -> None:
