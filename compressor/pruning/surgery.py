@@ -11,7 +11,7 @@ first, for what one is worth hangs on which others are left.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -142,7 +142,10 @@ class Surgeon:
     #: Gives the images anew, batch by batch.
     batches: Callable[[], Iterable[Tensor]]
     seed: int
-    _layers: Mapping[nn.Module, _Layer]
+    #: What each layer that can be fitted has seen, and what its errors cost.
+    _looked: Mapping[nn.Module, tuple[Seeing, Sums, Tensor]]
+    #: What follows from that, of the layers that take something that may go: some have many inputs, and none that may.
+    _layers: dict[nn.Module, _Layer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: nn.Module, batches: Callable[[], Iterable[Tensor]], *, seed: int) -> Self:
@@ -150,21 +153,26 @@ class Surgeon:
         parts = {name: part for name, part in network.named_modules() if _is_known(part)}
         seen = gathered(network, parts, batches(), seed=seed)
         known = stakes(network, {name: parts[name] for name in seen}, batches(), seed=seed)
-        return cls(network, batches, seed, {parts[n]: _Layer.of(parts[n], seen[n], known[n]) for n in known})
+        return cls(network, batches, seed, {parts[n]: (parts[n], seen[n], known[n]) for n in known})
 
     def worth(self, taken: Sequence[Taken], count: int) -> Tensor | None:
         """What the loss rises by without each of so many channels or heads, behind all that are worth less: (count,).
 
         In nats. For a layer that cannot be fitted that is what a gate says. None where nothing is known of any layer.
         """
-        takers = [self._layers[part].taking(inputs, count) for part, inputs in taken if part in self._layers]
+        takers = [self._layer(part).taking(inputs, count) for part, inputs in taken if part in self._looked]
         others = [
-            self._gates[part][:, inputs] for part, inputs in taken if part not in self._layers and part in self._gates
+            self._gates[part][:, inputs] for part, inputs in taken if part not in self._looked and part in self._gates
         ]
         if not takers and not others:
             return None
         alone = cost_of_parts(others, count) if others else takers[0].weight.new_zeros(count)
         return in_turn(takers, alone.double()).float()
+
+    def _layer(self, part: nn.Module) -> _Layer:
+        if part not in self._layers:
+            self._layers[part] = _Layer.of(*self._looked[part])
+        return self._layers[part]
 
     @cached_property
     def _gates(self) -> Mapping[nn.Module, Tensor]:
