@@ -5,33 +5,37 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from contract.cost import CHANNELS, CLASSES, FittedMacs, InputShape, Macs, Parameters, Sizes, TensorsFile
 from contract.failures import InvalidRequest
 from contract.model import LUMA, Architecture, Preprocessing, PreprocessingChoice
 from contract.value import Value
 
-#: Sides of the square inputs for which the catalogue keeps multiply-accumulates, in pixels.
-SIDES = (28, 32, 64, 96, 128, 192, 224)
-
-#: Channels, height and width.
-InputShape = tuple[int, int, int]
+#: Whether the first strides are fitted to small images.
+Stem = Literal["auto", "keep"]
 
 
 class ArchitectureCard(Value):
-    """One architecture that a library builds by name, for images of one shape."""
+    """One architecture that a library builds by name, for images of one shape and a number of classes."""
 
     library: Literal["torchvision", "timm"]
     name: str
-    #: Options of the constructor that matter to a client, with their defaults.
+    #: Options of the constructor that matter to a client, with the values that the figures are for.
     options: dict[str, bool | int | float | str | None]
     #: What the library's own weights document, or the library's default.
     preprocessing: Preprocessing
     #: Channels, height and width of the image that the figures are for.
     input: InputShape
+    #: Whether the multiply-accumulates are those of the network whose first strides are fitted to small images, as
+    #: `replace_architecture` builds it (auto), or of the one that the library builds (keep); the same for large ones.
+    stem: Stem
     parameters: int
-    #: Of a safetensors file with all weights and statistics in float32: computed from their names and shapes.
+    #: Of a safetensors file with all weights and statistics in float32: computed from their names and shapes; of timm's
+    #: to a thousandth where channels or classes are not those of the library.
     size_bytes: int
     #: Multiply-accumulates for one image; null where the network does not take it, or they cannot be counted.
     macs: int | None
+    #: Why `macs` is null, as a sentence.
+    macs_unknown: str | None = None
     #: Top-1 on ImageNet (0 to 1) that torchvision publishes for its default weights; timm brings no such figure.
     published_accuracy: float | None
 
@@ -44,62 +48,69 @@ class ArchitectureList(Value):
     next_cursor: str | None = None
 
 
-class Cost(Value):
-    """What an architecture costs for images of so many channels."""
-
-    parameters: int
-    size_bytes: int
-    #: For images of each of `SIDES`; null where the network does not take them, as transformers of one size.
-    macs: tuple[int | None, ...]
-
-    def macs_at(self, side: int) -> int | None:
-        """For square images of one of `SIDES`; null where the network does not take them."""
-        return self.macs[SIDES.index(side)]
-
-
 class ArchitectureEntry(Value):
     """One architecture as the catalogue keeps it."""
 
     library: Literal["torchvision", "timm"]
     name: str
-    options: dict[str, bool | int | float | str | None]
     preprocessing: Preprocessing
     published_accuracy: float | None
-    #: By how much the parameters grow with each class more; counted for torchvision's only.
-    parameters_per_class: int | None
-    #: For a colour image of the default size.
-    macs: int | None
-    rgb: Cost
-    #: Null where only the network for colour images was counted.
-    gray: Cost | None
+    parameters: Parameters
+    #: Bytes of the file for colour images and 1000 classes.
+    size_bytes: int
+    #: What the file's length with other channels and classes follows from; kept for torchvision's only.
+    file: TensorsFile | None
+    #: Null where no image is known that it takes, or its operations cannot be counted.
+    sizes: Sizes | None
+    macs: Macs | None
+    #: The shorter side of images from which on `macs` holds; null where it does for `preprocessing.size` alone.
+    counted_since: int | None
+    #: With fitted strides, for small images in the order of their size; null where that was not looked into.
+    fitted: tuple[FittedMacs, ...] | None
 
-    def card(self) -> ArchitectureCard:
-        """With the figures for a colour image of the default size."""
-        return self._card((3, *self.preprocessing.size), self.rgb, self.macs)
-
-    def card_for(self, shape: InputShape) -> ArchitectureCard | None:
-        """With the figures for images of this shape; None where there is no such network.
-
-        Raises `InvalidRequest` for a shape that the catalogue has no figures for.
-        """
-        channels, height, width = shape
-        if height != width or height not in SIDES or channels not in (1, 3):
-            raise InvalidRequest(
-                f"There are no figures for images of {channels}x{height}x{width} (channels, height, width); there are "
-                f"for 1 and 3 channels and the square sizes {', '.join(map(str, SIDES))}.",
-                pointer="/input",
-            )
-        if shape == (3, *self.preprocessing.size):
-            return self.card()
-        cost = self.rgb if channels == 3 else self.gray
-        return None if cost is None else self._card(shape, cost, cost.macs_at(height))
-
-    def _card(self, shape: InputShape, cost: Cost, macs: int | None) -> ArchitectureCard:
+    def card(
+        self, shape: InputShape | None = None, *, num_classes: int = CLASSES, stem: Stem = "auto"
+    ) -> ArchitectureCard:
+        """With the figures for images of this shape, or else for colour images of the default size."""
+        shape = shape or (CHANNELS, *self.preprocessing.size)
+        unknown = self._macs_unknown(shape)
         return ArchitectureCard(
-            library=self.library, name=self.name, options=self.options, preprocessing=self.preprocessing,
-            input=shape, parameters=cost.parameters, size_bytes=cost.size_bytes, macs=macs,
+            library=self.library,
+            name=self.name,
+            options={"num_classes": num_classes},
+            preprocessing=self.preprocessing,
+            input=shape,
+            stem="keep" if self.fitted is None else stem,
+            parameters=self.parameters.at(shape[0], num_classes),
+            size_bytes=self._size_bytes(shape[0], num_classes),
+            macs=None if unknown or self.macs is None else self._macs(self.macs, shape, stem).at(shape, num_classes),
+            macs_unknown=unknown,
             published_accuracy=self.published_accuracy,
-        )  # fmt: skip
+        )
+
+    def _macs_unknown(self, shape: InputShape) -> str | None:
+        _, height, width = shape
+        if self.sizes is None or self.macs is None:
+            return "Its operations cannot be counted."
+        if refusal := self.sizes.refusal(height, width):
+            return refusal
+        if (height, width) == self.preprocessing.size:
+            return None
+        if self.counted_since is None:
+            return f"It is counted for images of {'x'.join(map(str, self.preprocessing.size))} alone."
+        if min(height, width) < self.counted_since:
+            return f"It is counted for images of {self.counted_since} pixels a side and more."
+        return None
+
+    def _macs(self, published: Macs, shape: InputShape, stem: Stem) -> Macs:
+        small = (one.macs for one in self.fitted or () if stem == "auto" and min(shape[1:]) <= one.up_to)
+        return next(small, published)
+
+    def _size_bytes(self, channels: int, num_classes: int) -> int:
+        if self.file is not None:
+            return self.file.at(channels, num_classes)
+        more = self.parameters.at(channels, num_classes) - self.parameters.at(CHANNELS, CLASSES)
+        return self.size_bytes + 4 * more
 
 
 @cache

@@ -8,6 +8,11 @@ from pydantic import AfterValidator, Field
 
 from contract.value import Instant, Links, Metadata, Sha256, Value
 
+#: Pixels of an image's side, and classes, at most.
+MAX_SIDE, MAX_CLASSES = 4096, 100_000
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
 #: What an option of an architecture's constructor may be.
 Option = bool | int | float | str | None
 
@@ -35,7 +40,7 @@ class Preprocessing(Value):
     """
 
     #: Height and width of the input, in pixels.
-    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+    size: tuple[Side, Side]
     mean: tuple[float, ...] = Field(min_length=1, max_length=3)
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
     channels: Literal["rgb", "gray"] = "rgb"
@@ -46,7 +51,7 @@ class Preprocessing(Value):
 class PreprocessingChoice(Value):
     """The parts of a preprocessing that a client sets; the architecture's own weights document the rest."""
 
-    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]] | None = None
+    size: tuple[Side, Side] | None = None
     mean: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=3)
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1, max_length=3)
     channels: Literal["rgb", "gray"] | None = None
@@ -75,7 +80,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-ClassNames = Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(min_length=2, max_length=100_000)]
+ClassNames = Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(min_length=2, max_length=MAX_CLASSES)]
 
 
 class ModelCreation(Value):

@@ -5,15 +5,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from contract.architecture import SIDES, ArchitectureCard, ArchitectureList, InputShape, architectures, catalogue
+from contract.architecture import ArchitectureCard, ArchitectureList, Stem, catalogue
+from contract.cost import CHANNELS, CLASSES, InputShape
 from contract.failures import InvalidRequest
+from contract.model import MAX_CLASSES, MAX_SIDE
 from contract.value import Value
 
-_FIGURES = "parameters|macs|size_bytes|published_accuracy"
+Order = Literal[
+    "name", "-name", "parameters", "-parameters", "macs", "-macs", "size_bytes", "-size_bytes",
+    "published_accuracy", "-published_accuracy",
+]  # fmt: skip
 
 
 class ArchitectureFilter(Value):
-    """Which architectures are asked for, and in which order."""
+    """Which architectures are asked for, for what use, and in which order."""
 
     library: Literal["torchvision", "timm"] | None = Field(default=None, description="Only of this library.")
     query: str = Field(default="", max_length=64, description="Only names with this in them.")
@@ -24,18 +29,23 @@ class ArchitectureFilter(Value):
     input: str | None = Field(
         default=None,
         pattern=r"^(\d{1,4}|\d{1,4}x\d{1,4}|\d{1,4}x\d{1,4}x\d{1,4})$",
-        description="Figures for images of this size, such as 64, 64x64 or 1x28x28 (channels, height, width), instead "
-        f"of each architecture's own: 1 or 3 channels, a side of {', '.join(map(str, SIDES))} pixels. MACs are "
-        "null where a network does not take them, as most transformers take one size alone; timm's are counted for "
-        "colour images only. All are those of the architecture as it was published: where replace_architecture fits "
-        "the first strides to images of up to 64 pixels, it has more MACs, and its budget counts them.",
+        description="Figures for images of this size, such as 64, 64x48 or 1x28x28 (channels, height, width), instead "
+        f"of each architecture's own: 1 or 3 channels, at most {MAX_SIDE} pixels a side. Where a network does not take "
+        "them, as most transformers take one size alone, `macs` is null and `macs_unknown` says so.",
         examples=["64"],
     )
-    sort: str = Field(
+    num_classes: int = Field(
+        default=CLASSES, ge=1, le=MAX_CLASSES, description="Figures with a head for so many classes."
+    )
+    stem: Stem = Field(
+        default="auto",
+        description="auto: MACs of the network that `replace_architecture` builds, of torchvision's with the first "
+        "strides fitted to images of at most 64 pixels. keep: of the network as the library builds it. Each card says "
+        "which it tells; of timm's these alone are counted.",
+    )
+    sort: Order = Field(
         default="name",
-        pattern=rf"^(name|-name|-?({_FIGURES}))$",
-        description=f"By name, {_FIGURES.replace('|', ', ')}; with - before it from the largest down. What has no such "
-        "figure comes last.",
+        description="By name or a figure; with - before it from the largest down. What has no such figure comes last.",
         examples=["macs"],
     )
     limit: int = Field(default=100, ge=1, le=1000, description="How many at most.")
@@ -45,7 +55,7 @@ class ArchitectureFilter(Value):
 
 
 def page_of(wanted: ArchitectureFilter) -> ArchitectureList:
-    """One page of what fits; raises `InvalidRequest` for an input without figures and a cursor that is none of ours."""
+    """One page of what fits; raises `InvalidRequest` for an input that is no image and a cursor that is not ours."""
     cards = _sorted(_fitting(wanted), wanted.sort)
     start = _start(cards, wanted.after)
     page = cards[start : start + wanted.limit]
@@ -54,9 +64,8 @@ def page_of(wanted: ArchitectureFilter) -> ArchitectureList:
 
 
 def _fitting(wanted: ArchitectureFilter) -> Iterator[ArchitectureCard]:
-    for card in _cards(wanted.input):
-        named = wanted.library in (None, card.library) and wanted.query.lower() in card.name.lower()
-        if named and _within(card.parameters, wanted.max_parameters) and _within(card.macs, wanted.max_macs):
+    for card in _cards(wanted):
+        if _within(card.parameters, wanted.max_parameters) and _within(card.macs, wanted.max_macs):
             yield card
 
 
@@ -64,24 +73,24 @@ def _within(figure: int | None, limit: int | None) -> bool:
     return limit is None or (figure is not None and figure <= limit)
 
 
-def _cards(given: str | None) -> Iterator[ArchitectureCard]:
-    if given is None:
-        yield from architectures().values()
-        return
-    shape = _shape(given)
-    yield from (card for entry in catalogue() if (card := entry.card_for(shape)) is not None)
+def _cards(wanted: ArchitectureFilter) -> Iterator[ArchitectureCard]:
+    shape = None if wanted.input is None else _shape(wanted.input)
+    for entry in catalogue():
+        if wanted.library in (None, entry.library) and wanted.query.lower() in entry.name.lower():
+            yield entry.card(shape, num_classes=wanted.num_classes, stem=wanted.stem)
 
 
 def _shape(given: str) -> InputShape:
-    match [int(part) for part in given.split("x")]:
-        case [side]:
-            return (3, side, side)
-        case [height, width]:
-            return (3, height, width)
-        case [channels, height, width]:
-            return (channels, height, width)
-        case _:
-            raise InvalidRequest(f"{given} is no size of an image.", pointer="/input")
+    parts = [int(part) for part in given.split("x")]
+    height, width = parts[-2:] if len(parts) > 1 else parts * 2
+    channels = parts[0] if len(parts) == 3 else CHANNELS
+    if channels not in (1, 3) or not 1 <= min(height, width) <= max(height, width) <= MAX_SIDE:
+        raise InvalidRequest(
+            f"There are no images of {channels}x{height}x{width} (channels, height, width); there are those of 1 and 3 "
+            f"channels and of 1 to {MAX_SIDE} pixels a side.",
+            pointer="/query/input",
+        )
+    return channels, height, width
 
 
 def _sorted(cards: Iterator[ArchitectureCard], order: str) -> list[ArchitectureCard]:
@@ -101,7 +110,7 @@ def _start(cards: list[ArchitectureCard], after: str) -> int:
         return 0
     keys = [_key(card) for card in cards]
     if after not in keys:
-        raise InvalidRequest("The cursor is none that this service gave for these filters.", pointer="/after")
+        raise InvalidRequest("The cursor is none that this service gave for these filters.", pointer="/query/after")
     return keys.index(after) + 1
 
 

@@ -15,8 +15,9 @@ from contract.model import Architecture
 #: Float32 parameters that one network may hold, in bytes.
 MAX_BYTES = 16 * 1024**3
 
-#: Constructors that answer with more than the logits while they train, unless told otherwise.
-_PLAIN = {
+#: Options without which constructors build what answers with more than the logits while it trains, or changes images
+#: before it sees them.
+PLAIN = {
     "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False},
     "inception_v3": {"aux_logits": False, "init_weights": False, "transform_input": False},
 }
@@ -57,10 +58,13 @@ def build(
     """
     options = dict(architecture.options) | ({} if num_classes is None else {"num_classes": num_classes})
     construct = _constructor(architecture, options, in_channels)
-    _check_size(architecture, construct)
+    if device != "meta":
+        _check_size_hollow(architecture, construct)
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        return _constructed(architecture, construct)
+        module = _constructed(architecture, construct)
+    _check_size(architecture, module)
+    return module
 
 
 def _constructor(architecture: Architecture, options: dict[str, Any], in_channels: int) -> Callable[[], nn.Module]:
@@ -76,7 +80,7 @@ def _constructor(architecture: Architecture, options: dict[str, Any], in_channel
         import timm
 
         return lambda: timm.create_model(name, pretrained=False, in_chans=in_channels, **options)
-    plain = _PLAIN.get(name, {})
+    plain = PLAIN.get(name, {})
     return lambda: _with_channels(torchvision().models.get_model(name, weights=None, **(plain | options)), in_channels)
 
 
@@ -112,7 +116,7 @@ def _told(architecture: Architecture) -> str:
     return ", ".join(f"{k}={v}" for k, v in architecture.options.items()) or "its defaults"
 
 
-def _check_size(architecture: Architecture, construct: Callable[[], nn.Module]) -> None:
+def _check_size_hollow(architecture: Architecture, construct: Callable[[], nn.Module]) -> None:
     """Count the parameters before any memory is taken for them."""
     try:
         with torch.device("meta"):
@@ -120,7 +124,11 @@ def _check_size(architecture: Architecture, construct: Callable[[], nn.Module]) 
     except Exception:
         # Some constructors compute with their tensors, which meta tensors cannot; a wrong option fails for real below.
         return
-    size = sum(p.numel() * 4 for p in hollow.parameters())
+    _check_size(architecture, hollow)
+
+
+def _check_size(architecture: Architecture, module: nn.Module) -> None:
+    size = sum(p.numel() * 4 for p in module.parameters())
     if size > MAX_BYTES:
         raise InvalidArchitecture(
             f"{architecture.name} with {_told(architecture)} has {size / 1024**3:.0f} GiB of weights; "

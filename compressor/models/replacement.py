@@ -1,18 +1,14 @@
 """Another architecture in a candidate's place."""
 
-from typing import Literal
-
 from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.models.architectures import build, width_of_logits
 from compressor.models.edits import Edit, apply_edits
 from compressor.models.stems import edits_for_small_images
+from contract.architecture import Stem
 from contract.failures import ClassesMismatch
 from contract.model import Architecture
-
-#: Whether the first strides are fitted to small images.
-Stem = Literal["auto", "keep"]
 
 
 def replacement(candidate: Candidate, architecture: Architecture, *, seed: int, stem: Stem = "keep") -> Candidate:

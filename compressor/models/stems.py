@@ -40,19 +40,20 @@ def edits_for_small_images(module: nn.Module, input_shape: tuple[int, int, int])
     """
     if min(input_shape[1:]) > SMALL:
         return ()
-    adapted = copy.deepcopy(module).to("meta")
-    shrinking = _shrinking(adapted, input_shape)
+    tried = copy.deepcopy(module).to("meta")
+    shrinking = _shrinking(tried, input_shape)
     found: list[Edit] = []
     kept: set[str] = set()
     while level := _next_level(shrinking, kept):
         edits = [_unstrided(one) for one in level]
-        tried = copy.deepcopy(adapted)
         apply_edits(tried, edits)
         now = _shrinking(tried, input_shape)
         if now is None:
             kept |= {one.name for one in level}
+            tried = copy.deepcopy(module).to("meta")
+            apply_edits(tried, found)
         else:
-            adapted, shrinking, found = tried, now, [*found, *edits]
+            shrinking, found = now, [*found, *edits]
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ _TOLD = 8
 
 
 def shared_classes(
-    student: Candidate, teacher: Candidate, context: Context, *, kin: bool = False, pointer: str | None = None
+    student: Candidate, teacher: Candidate, context: Context, *, kin: bool, pointer: str | None = None
 ) -> Tensor | None:
     """The teacher's columns (classes,) for the student's classes, by name; None where they are the same already.
 

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contract.architecture import Stem
 from contract.methods.params import Params, Stage
 from contract.model import Architecture
 from contract.value import Json, Value
@@ -48,7 +49,7 @@ class ReplaceArchitecture(Params):
         "weights have the highest published top-1 on ImageNet.",
         examples=[{"max_parameters": 3000000}],
     )
-    stem: Literal["auto", "keep"] = Field(
+    stem: Stem = Field(
         default="auto",
         description="auto: for images of at most 64 pixels the first strides become 1, one resolution after another, "
         "until the smallest feature map has 4x4 positions. keep: the network as the library builds it.",

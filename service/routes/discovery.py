@@ -42,7 +42,7 @@ def get_method(name: str) -> MethodCard:
 
 @router.get("/architectures", responses=problems(InvalidRequest))
 def list_architectures(wanted: Annotated[ArchitectureFilter, Query()]) -> ArchitectureList:
-    """Everything that can be named as an architecture, as built for 1000 classes."""
+    """Everything that can be named as an architecture, with what it costs as `replace_architecture` would build it."""
     return page_of(wanted)
 
 

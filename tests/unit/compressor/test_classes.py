@@ -151,7 +151,7 @@ def test_a_teacher_without_names_is_known_by_its_numbers() -> None:
     assert columns.tolist() == [2, 0]
     # But not of a teacher from elsewhere: nobody has said that its third class is the one that is called 2
     with pytest.raises(ClassesMismatch, match="The teacher tells 4 classes apart, and the student 2"):
-        shared_classes(student, teacher, Context())
+        shared_classes(student, teacher, Context(), kin=False)
     # And a student with other names is not mistaken for one
     named = replace(trained_candidate(), num_classes=2, classes=("blue", "red"))
     with pytest.raises(Failure):

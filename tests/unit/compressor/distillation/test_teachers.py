@@ -40,7 +40,9 @@ def candidate(module: nn.Module, preprocessing: Preprocessing = SHOWN) -> Candid
 
 def voice(names: Sequence[str], data: Images, others: Mapping[str, Callable[[], Candidate]]) -> nn.Module:
     teachers = teachers_of(names, Context(others=others))
-    return voice_of(teachers, [shared_classes(candidate(Noting()), teacher, Context()) for teacher in teachers], data)
+    return voice_of(
+        teachers, [shared_classes(candidate(Noting()), teacher, Context(), kin=False) for teacher in teachers], data
+    )
 
 
 def shown(preprocessing: Preprocessing, data: Images) -> Tensor:

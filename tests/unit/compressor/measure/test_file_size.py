@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compressor.measure.file_size import safetensors_bytes
+from compressor.measure.file_size import safetensors_bytes, tensors_file
+from contract.cost import CHANNELS, CLASSES
 from tests.unit.compressor.networks import Residual
 
 
@@ -36,3 +38,22 @@ def test_what_is_shared_is_there_once(tmp_path: Path) -> None:
     module = _Tied()
     save_file({k: v for k, v in module.state_dict().items() if k != "back.weight"}, tmp_path / "b.safetensors")
     assert safetensors_bytes(module) == (tmp_path / "b.safetensors").stat().st_size
+
+
+def _convolutional(channels: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, classes),
+    )
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 7), (3, 1000), (1, 99_999), (3, 10)])
+def test_its_length_with_other_channels_and_classes_follows(channels: int, classes: int, tmp_path: Path) -> None:
+    # Given a network for colours and a thousand classes, and the same with fewer of both
+    told = tensors_file(_convolutional(CHANNELS, CLASSES), _convolutional(1, 990), channels=1, classes=990)
+    # When it is written with others / Then the file has the bytes that follow
+    save_file(_convolutional(channels, classes).state_dict(), tmp_path / "c.safetensors")
+    assert told.at(channels, classes) == (tmp_path / "c.safetensors").stat().st_size
