@@ -96,6 +96,23 @@ def test_of_timm_what_takes_an_image_is_counted_for_it(http: httpx.Client) -> No
     assert large["macs"] - gray["macs"] == 24 * 2 * 9 * 112**2
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("inception_v4", "64", "It takes images of 75 pixels a side and more."),
+        ("resnetaa50", "100", "It takes images whose sides are multiples of 32 pixels."),
+        ("vgg16", "96", "It is counted for images of 224 pixels a side and more."),
+        ("pvt_v2_b0", "96", "It is counted for images of 224x224 alone."),
+    ],
+)
+def test_why_there_are_no_macs_is_told(http: httpx.Client, name: str, given: str, words: str) -> None:
+    # Given a size that a network does not take, or is not counted for / When it is asked for
+    card = next(card for card in found(http, library="timm", query=name, input=given) if card["name"] == name)
+    # Then it is told with its parameters, and why without its MACs
+    assert (card["macs"], card["macs_unknown"]) == (None, words)
+    assert card["parameters"] > 10**6
+
+
 @pytest.mark.parametrize("given", ["0", "5000", "64x4097", "2x64x64"])
 def test_what_is_no_image_is_refused(http: httpx.Client, given: str) -> None:
     # Given a size that no image has / When it is asked for
