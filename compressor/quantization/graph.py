@@ -85,12 +85,22 @@ def exported(module: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Ex
         told = "The network decides by the values of its inputs, and so cannot be traced"
         raise UnfitModel(f"{told}: {cause(error)}") from error
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise UnfitModel(f"The network cannot be traced: {cause(error)}") from error
+        raise UnfitModel(_untraceable(error)) from error
     finally:
         for child, mode in modes.items():
             child.training = mode
     _write_plainly_anew(program.graph_module)
     return program
+
+
+def _untraceable(error: Exception) -> str:
+    violated = torch._dynamo.exc.UserErrorType.CONSTRAINT_VIOLATION
+    if isinstance(error, torch._dynamo.exc.UserError) and error.error_type is violated:
+        return (
+            "The network takes batches of one size alone, and files are for any: somewhere it computes with the size "
+            "of a batch as with a constant."
+        )
+    return f"The network cannot be traced: {cause(error)}"
 
 
 def _write_plainly_anew(module: GraphModule) -> None:
