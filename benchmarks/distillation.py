@@ -185,8 +185,13 @@ def _taught_directly(student: nn.Module, teacher: nn.Module, seed: int) -> None:
     student.eval()
 
 
+def _suffix(seed: int) -> str:
+    """What the names of a seed's rows end in."""
+    return "" if seed == 0 else f":{seed}"
+
+
 def _of_seed(seed: int) -> dict[str, Row]:
-    name = "" if seed == 0 else f":{seed}"
+    name = _suffix(seed)
     rows = {
         "labels": Row(model=R18, make=labels(seed)),
         "kl": Row(model=R18, make=taught(seed, temperature=TEMPERATURE), reference=f"labels{name}", margin=1.5),
@@ -208,7 +213,7 @@ def _of_seed(seed: int) -> dict[str, Row]:
 
 
 def _recovered(seed: int) -> dict[str, Row]:
-    name = "" if seed == 0 else f":{seed}"
+    name = _suffix(seed)
     return {
         f"sparse-{row}{name}": Row(
             model=R18, make=recovering(seed, **params), reference="" if row == "kl" else f"sparse-kl{name}"

@@ -37,8 +37,7 @@ class Candidate:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one input."""
-        height, width = self.preprocessing.size
-        return (1 if self.preprocessing.channels == "gray" else 3, height, width)
+        return self.preprocessing.input_shape
 
     def copied(self) -> Self:
         """The same with a module of its own."""

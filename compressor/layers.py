@@ -37,15 +37,24 @@ def own_names(module: nn.Module) -> dict[str, str]:
     return {name: first[id(p)] for name, p in module.named_parameters(remove_duplicate=False)}
 
 
+def own_weights(module: nn.Module) -> dict[str, list[str]]:
+    """The first names of the weight matrices of every module that has some, by the module's name."""
+    first = own_names(module)
+    return {
+        layer: [first[f"{layer}.{name}".removeprefix(".")] for name in weight_names(part)]
+        for layer, part in weighted_modules(module).items()
+    }
+
+
 def matching_weights(module: nn.Module, *, include: Sequence[str], exclude: Sequence[str]) -> dict[str, str]:
     """The modules that the patterns mean, by the names of their weight matrices; one that two layers share once.
 
     Raises `NoLayerMatches`.
     """
-    layers, first, found = weighted_modules(module), own_names(module), dict[str, str]()
-    for layer in matching(list(layers), include=include, exclude=exclude):
-        for name in weight_names(layers[layer]):
-            found.setdefault(first[f"{layer}.{name}".removeprefix(".")], layer)
+    weights, found = own_weights(module), dict[str, str]()
+    for layer in matching(list(weights), include=include, exclude=exclude):
+        for name in weights[layer]:
+            found.setdefault(name, layer)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from contract.cost import CHANNELS, CLASSES, FittedMacs, InputShape, Macs, Parameters, Sizes, TensorsFile
 from contract.failures import InvalidRequest
-from contract.model import LUMA, Architecture, Preprocessing, PreprocessingChoice
+from contract.model import LUMA, Architecture, Channels, Preprocessing, PreprocessingChoice, channel_count
 from contract.value import Value
 
 #: Whether the first strides are fitted to small images.
@@ -143,14 +143,14 @@ def resolve_preprocessing(
     return Preprocessing.model_validate(found)
 
 
-def _in_channels(documented: tuple[float, ...], channels: str) -> tuple[float, ...]:
+def _in_channels(documented: tuple[float, ...], channels: Channels) -> tuple[float, ...]:
     if channels != "gray" or len(documented) == 1:
         return documented
     return (round(sum(part * value for part, value in zip(LUMA, documented, strict=True)), 4),)
 
 
-def _for_each(values: tuple[float, ...], channels: str, name: str, pointer: str) -> tuple[float, ...]:
-    count = 1 if channels == "gray" else 3
+def _for_each(values: tuple[float, ...], channels: Channels, name: str, pointer: str) -> tuple[float, ...]:
+    count = channel_count(channels)
     if len(values) not in (1, count):
         raise InvalidRequest(
             f"{name} has {len(values)} numbers; for {channels} images give {'one' if count == 1 else 'one or three'}.",

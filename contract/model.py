@@ -32,6 +32,15 @@ class Architecture(Value):
 LUMA = (0.299, 0.587, 0.114)
 
 
+#: What images show.
+Channels = Literal["rgb", "gray"]
+
+
+def channel_count(channels: Channels) -> int:
+    """Numbers of one pixel."""
+    return 1 if channels == "gray" else 3
+
+
 class Preprocessing(Value):
     """How an image becomes the network's input.
 
@@ -43,9 +52,15 @@ class Preprocessing(Value):
     size: tuple[Side, Side]
     mean: tuple[float, ...] = Field(min_length=1, max_length=3)
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
-    channels: Literal["rgb", "gray"] = "rgb"
+    channels: Channels = "rgb"
     #: The part of the resized image's side that the centre cut keeps; 1 keeps all.
     crop: float = Field(default=1.0, gt=0, le=1)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one input."""
+        height, width = self.size
+        return channel_count(self.channels), height, width
 
 
 class PreprocessingChoice(Value):
@@ -54,7 +69,7 @@ class PreprocessingChoice(Value):
     size: tuple[Side, Side] | None = None
     mean: tuple[float, ...] | None = Field(default=None, min_length=1, max_length=3)
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1, max_length=3)
-    channels: Literal["rgb", "gray"] | None = None
+    channels: Channels | None = None
     crop: float | None = Field(default=None, ge=0.1, le=1)
 
 

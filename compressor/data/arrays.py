@@ -95,7 +95,7 @@ def _pictures(x: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
         return _pixels(x)
     if x.dtype.kind != "f":
         raise InvalidDataset(f"x holds {x.dtype}; give uint8 pixels or float inputs.")
-    wanted = (1 if preprocessing.channels == "gray" else 3, *preprocessing.size)
+    wanted = preprocessing.input_shape
     if x.shape[1:] != wanted:
         raise InvalidDataset(f"x has inputs of {list(x.shape[1:])}, and the network takes {list(wanted)}.")
     inputs = x.astype(np.float32)

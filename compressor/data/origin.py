@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from contract.model import Channels, channel_count
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,12 @@ class Sight:
 
     #: Height and width, in pixels.
     size: tuple[int, int]
-    channels: Literal["rgb", "gray"]
+    channels: Channels
 
     @property
-    def numbers(self) -> int:
-        """How many there are in one image."""
-        return prod(self.size) * (1 if self.channels == "gray" else 3)
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return channel_count(self.channels), *self.size
 
 
 #: From a sight and places in the file (M,) to uint8 pixels (M, channels, height, width).
@@ -76,7 +78,7 @@ class Origin:
 
     def look(self, album: Callable[[], Album], sight: Sight) -> Look:
         """What the sight shows; the album is not opened before somebody looks."""
-        return Look(partial(_read, album, sight, self.places), bytes_read=sight.numbers)
+        return Look(partial(_read, album, sight, self.places), bytes_read=prod(sight.input_shape))
 
 
 def _rows(pixels: Tensor, index: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from compressor.data.images import Images
 from compressor.data.origin import Album, Origin, Sight
 from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch, DatasetTooLarge, InvalidImage, SingleClass
-from contract.model import Preprocessing
+from contract.model import Channels, Preprocessing
 
 #: Pixels of one image file, and bytes of all images once they are resized.
 MAX_PIXELS, MAX_BYTES = 100_000_000, 8 * 1024**3
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-_MODES: dict[Literal["rgb", "gray"], str] = {"rgb": "RGB", "gray": "L"}
+_MODES: dict[Channels, str] = {"rgb": "RGB", "gray": "L"}
 
 
 def read_images(
@@ -80,7 +81,7 @@ def _open_folders(path: Path, preprocessing: Preprocessing) -> Album:
     files = members(archive)
 
     def album(sight: Sight, places: Tensor) -> Tensor:
-        pixels = _empty(len(places), sight.channels, sight.size)
+        pixels = torch.empty(len(places), *sight.input_shape, dtype=torch.uint8)
 
         def keep(index: int, picture: Image.Image) -> None:
             pixels[index] = _in_sight(picture, sight, preprocessing)
@@ -101,8 +102,7 @@ def _numbers(folders: list[str], names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _check_room(count: int, preprocessing: Preprocessing) -> None:
-    channels = 1 if preprocessing.channels == "gray" else 3
-    size = count * channels * preprocessing.size[0] * preprocessing.size[1]
+    size = count * prod(preprocessing.input_shape)
     if size > MAX_BYTES:
         raise DatasetTooLarge(
             f"{count} images of {preprocessing.size[0]}x{preprocessing.size[1]} need {size / 1024**3:.1f} GiB; "
@@ -110,15 +110,11 @@ def _check_room(count: int, preprocessing: Preprocessing) -> None:
         )
 
 
-def _empty(count: int, channels: Literal["rgb", "gray"], size: tuple[int, int]) -> Tensor:
-    return torch.empty(count, 1 if channels == "gray" else 3, *size, dtype=torch.uint8)
-
-
 def _read_once(
     archive: zipfile.ZipFile, files: Sequence[Member], preprocessing: Preprocessing
 ) -> tuple[Tensor, Tensor]:
     """uint8 (N, channels, height, width), and int32 (N, 2): the height and width of each in the archive."""
-    pixels = _empty(len(files), preprocessing.channels, preprocessing.size)
+    pixels = torch.empty(len(files), *preprocessing.input_shape, dtype=torch.uint8)
     sides = torch.empty(len(files), 2, dtype=torch.int32)
 
     def keep(index: int, picture: Image.Image) -> None:

@@ -4,6 +4,7 @@ What a term needs of the teacher does not change with what is learnt, so it can 
 it is (`told`), and compare with that.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -24,12 +25,12 @@ from compressor.distillation.memory import Memory, others_of
 from contract.methods.objectives import Attention, Crd, Fitnet, LayerTerm, Rkd, Similarity
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Compares what two layers give out."""
 
+    @abstractmethod
     def told(self, teacher: Tensor) -> Tensor:
         """What it needs of what the teacher's layer gives out, (N, columns)."""
-        raise NotImplementedError
 
 
 class Comparison(nn.Module):
@@ -42,6 +43,7 @@ class Comparison(nn.Module):
         #: What is compared with what.
         self.pairs = tuple(pairs)
         self.heads = nn.ModuleList(heads)
+        self._headed = tuple(zip(self.pairs, heads, strict=True))
 
     @property
     def columns(self) -> list[int]:
@@ -51,17 +53,15 @@ class Comparison(nn.Module):
 
     def told(self, features: Mapping[str, Tensor]) -> list[Tensor]:
         """What it needs of what the teacher's layers of these names give out, (N, columns) for each pair."""
-        pairs = zip(self.pairs, self.heads, strict=True)
-        return [head.told(features[pair.teacher.name]) for pair, head in pairs if isinstance(head, Head)]
+        return [head.told(features[pair.teacher.name]) for pair, head in self._headed]
 
     def forward(self, lesson: Lesson) -> Tensor:
         """A scalar."""
-        told = lesson.told[self.name]
-        found = [_found(*one, lesson) for one in zip(self.heads, self.pairs, told, strict=True)]
-        return torch.stack(found).mean()
+        heard = zip(self._headed, lesson.told[self.name], strict=True)
+        return torch.stack([_found(head, pair, told, lesson) for (pair, head), told in heard]).mean()
 
 
-def _found(head: nn.Module, pair: Pair, told: Tensor, lesson: Lesson) -> Tensor:
+def _found(head: Head, pair: Pair, told: Tensor, lesson: Lesson) -> Tensor:
     features = lesson.student[pair.student.name], told
     # A memory must know which images they are.
     distance: Tensor = head(*features, lesson.batch.index) if isinstance(head, MemoryContrast) else head(*features)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.data.images import Images
 from compressor.distillation.sights import held, seen_by, warn_of_enlarging
 from compressor.distillation.students import student_of
 from compressor.distillation.teachers import teachers_of, voice_of
@@ -91,10 +90,9 @@ def _columns(
 def _looked_at(images: Split, params: Distill, context: Context, *, width: int) -> Split:
     """The images, with what teachers see of them held where they look more than once."""
     once = is_asked_once(images.learn, params, width=width)
-    judged = images.held_out is not None and not images.held_out.labelled
     return Split(
         images.learn if once else held(images.learn, context),
-        held(images.held_out, context) if images.held_out and judged else images.held_out,
+        held(images.unlabelled, context) if images.unlabelled else images.held_out,
     )
 
 
@@ -104,7 +102,7 @@ def _taught(
     count = len(images.learn)
     with (
         teaching(params, context, student=student, teacher=teacher, voice=voice, images=count) as lesson,
-        _judging(student, teacher, voice, params, context, images.held_out) as judged_by,
+        _judging(student, teacher, voice, params, context, images) as judged_by,
     ):
         seen = _looked_at(images, params, context, width=lesson.width)
         answers, context = answers_of(lesson.voice, seen.learn, params, context, width=lesson.width)
@@ -115,13 +113,13 @@ def _taught(
 
 @contextmanager
 def _judging(
-    student: Candidate, teacher: Candidate, voice: nn.Module, params: Distill, context: Context, held_out: Images | None
+    student: Candidate, teacher: Candidate, voice: nn.Module, params: Distill, context: Context, images: Split
 ) -> Iterator[Objective | None]:
     """By what epochs are judged where the held-out images have no labels: what the teacher says to these."""
-    if held_out is None or held_out.labelled:
+    if images.unlabelled is None:
         yield None
         return
-    count = len(held_out)
+    count = len(images.unlabelled)
     with teaching(params, context, student=student, teacher=teacher, voice=voice, images=count) as lesson:
         yield lesson.objective(live_answers(lesson.voice, params, context))
 

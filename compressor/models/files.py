@@ -170,8 +170,7 @@ def _read_document(path: Path) -> Document:
 
 
 def _rebuilt(document: Document, state: dict[str, Tensor]) -> nn.Module:
-    channels = 1 if document.preprocessing.channels == "gray" else 3
-    module = build_hollow(document.architecture, in_channels=channels)
+    module = build_hollow(document.architecture, in_channels=document.preprocessing.input_shape[0])
     apply_edits(module, document.edits)
     wanted = module.state_dict()
     if wanted.keys() != state.keys():

@@ -23,7 +23,7 @@ class ModelSource:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one input."""
-        return (1 if self.preprocessing.channels == "gray" else 3, *self.preprocessing.size)
+        return self.preprocessing.input_shape
 
 
 def read_candidate(source: ModelSource, path: Path | None, seed: int) -> Candidate:

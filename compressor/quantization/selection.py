@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.layers import matches, matching, own_names, weight_names, weighted_modules
+from compressor.layers import matches, matching, own_weights, weighted_modules
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.plan import Stored
 from compressor.quantization.processor import INTEGERS, here, weight_bits
@@ -100,12 +100,10 @@ def report_target(target: Processor, context: Context) -> None:
 def report_rest(candidate: Candidate, chosen: Collection[Product], patterns: Patterns, context: Context) -> None:
     """Record and warn of the layers that the patterns mean and that stay float."""
     taken = {product.parameter for product in chosen} | candidate.plan.integers.keys()
-    first = own_names(candidate.module)
     left = [
         name
-        for name, part in weighted_modules(candidate.module).items()
-        if taken.isdisjoint(first[f"{name}.{weight}".removeprefix(".")] for weight in weight_names(part))
-        and matches(name, include=patterns.include, exclude=patterns.exclude)
+        for name, weights in own_weights(candidate.module).items()
+        if taken.isdisjoint(weights) and matches(name, include=patterns.include, exclude=patterns.exclude)
     ]
     if left:
         context.record("layers_left_float", list(left))

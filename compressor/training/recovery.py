@@ -36,7 +36,7 @@ def recover(
     if recipe.distill_from_original:
         teacher = _teacher(candidate, context)
         taught = partial(_taught, recipe, labels=labels)
-        if images.held_out is not None and not images.held_out.labelled:
+        if images.unlabelled is not None:
             judged_by = taught(live_answers(teacher, recipe, context))
         answers, context = answers_of(teacher, images.learn, recipe, context, width=candidate.num_classes)
         objective = taught(answers)

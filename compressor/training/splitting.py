@@ -18,6 +18,11 @@ class Split:
     learn: Images
     held_out: Images | None = None
 
+    @property
+    def unlabelled(self) -> Images | None:
+        """The held-out images, where nobody has told their classes, so that a teacher must judge there."""
+        return None if self.held_out is None or self.held_out.labelled else self.held_out
+
 
 def split_of(recipe: Recipe, context: Context) -> Split:
     """The training data as the recipe wants it parted, by the seed; raises `MissingData` where there is none."""

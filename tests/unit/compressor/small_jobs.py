@@ -46,10 +46,15 @@ def images(count: int, *, seed: int) -> Images:
 
 def trained(architecture: Architecture = NETWORK) -> nn.Module:
     """The network after a second of training: right on about nine images in ten."""
-    module, data = build(architecture, seed=0).train(), images(240, seed=0)
+    return learnt(architecture, images(240, seed=0), epochs=3, batch_size=24)
+
+
+def learnt(architecture: Architecture, data: Images, *, epochs: int, batch_size: int) -> nn.Module:
+    """The network as it is after so many epochs with these images."""
+    module = build(architecture, seed=0).train()
     optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    for epoch in range(3):
-        for batch in data.batches(24, seed=0, epoch=epoch):
+    for epoch in range(epochs):
+        for batch in data.batches(batch_size, seed=0, epoch=epoch):
             optimizer.zero_grad()
             F.cross_entropy(module(batch.x), batch.y).backward()
             optimizer.step()

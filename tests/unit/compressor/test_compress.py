@@ -7,7 +7,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from compressor.compress import compress
@@ -40,6 +39,7 @@ from tests.unit.compressor.small_jobs import (
     PREPROCESSING,
     NotingDesk,
     images,
+    learnt,
     model_input,
     order,
     spec,
@@ -402,14 +402,7 @@ def test_a_student_learns_from_a_teacher_alone(trained_weights: Path, tmp_path: 
 
 def knows_stripes(path: Path, preprocessing: Preprocessing, architecture: Architecture) -> nn.Module:
     """A network that has learnt the images of the file in a few seconds."""
-    module, data = build(architecture, seed=0).train(), read(path, preprocessing)
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    for epoch in range(6):
-        for batch in data.batches(16, seed=0, epoch=epoch):
-            optimizer.zero_grad()
-            F.cross_entropy(module(batch.x), batch.y).backward()
-            optimizer.step()
-    return module.eval()
+    return learnt(architecture, read(path, preprocessing), epochs=6, batch_size=16)
 
 
 def test_an_uploaded_teacher_of_larger_images_sees_the_files_in_its_own_size(tmp_path: Path) -> None:

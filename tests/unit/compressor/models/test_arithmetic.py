@@ -24,14 +24,18 @@ class Valid(nn.Module):
         return self.head(self.pool(self.first(x))).mean((2, 3))
 
 
-class Windows(nn.Module):
-    """Linear layers on windows of 7x7, which images are padded to, and attention between all positions."""
+class Patches(nn.Module):
+    """What networks have that look at patches of 4x4."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, 8, 4, stride=4)
         self.mix = nn.Linear(8, 8)
         self.head = nn.Linear(8, classes)
+
+
+class Windows(Patches):
+    """Linear layers on windows of 7x7, which images are padded to, and attention between all positions."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -41,14 +45,8 @@ class Windows(nn.Module):
         return self.head((x @ x.transpose(1, 2) @ x).mean(1))
 
 
-class Tokens(nn.Module):
+class Tokens(Patches):
     """A token more than there are positions, which is no map."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, 8, 4, stride=4)
-        self.mix = nn.Linear(8, 8)
-        self.head = nn.Linear(8, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x).flatten(2).transpose(1, 2)
