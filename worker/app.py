@@ -3,9 +3,12 @@
 import contextlib
 import logging
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import psutil
+from billiard.util import Finalize
 from celery import Celery, bootsteps, signals
 from celery.apps.worker import Worker
 from kombu import Queue
@@ -16,6 +19,7 @@ from worker import sandbox
 from worker.board import Board
 from worker.card import write_card
 from worker.process import RUNNER
+from worker.scratch import Folder, remove_stale
 from worker.tasks import answer_rings
 
 #: How often the main process looks for what a killed slot has left, in seconds.
@@ -48,6 +52,7 @@ def celery_app(settings: Settings) -> Celery:
 
 def serve(settings: Settings, *, runner: tuple[str, ...] = RUNNER) -> int:
     """Listen until told to stop; returns the exit code. Jobs that run at SIGTERM are handed back first."""
+    _keep_temporary_files_in(settings.scratch / "workers")
     card, board = write_card(settings), Board(settings.slots)
     app = celery_app(settings)
     signals.setup_logging.connect(_set_up_logging, weak=False)
@@ -69,6 +74,15 @@ def serve(settings: Settings, *, runner: tuple[str, ...] = RUNNER) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _keep_temporary_files_in(root: Path) -> None:
+    """Have the files of Celery's pool lie in a folder under `root`, which is swept when this process is killed."""
+    remove_stale(root)
+    folder = Folder.make(root)
+    tempfile.tempdir = str(folder.temporary)
+    # Behind those that the pool has for its own files, at -100.
+    Finalize(None, folder.remove, exitpriority=-101)
 
 
 class OrphanSweep(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The folder in which one job has its files."""
+"""The folder in which one job, or one worker, has its files."""
 
 import contextlib
 import fcntl
@@ -45,6 +45,11 @@ class Folder:
     def checkpoints(self) -> Path:
         """What the job leaves to go on from."""
         return self.path / "checkpoints"
+
+    @property
+    def temporary(self) -> Path:
+        """What is needed for a while."""
+        return self.path / "tmp"
 
     def remove(self) -> None:
         """Delete the folder and all that is in it."""

@@ -273,3 +273,19 @@ def test_a_spare_that_was_killed_costs_nothing_but_time(sqlite_house: House) -> 
     sqlite_house.ring()
     until(in_state(sqlite_house.bench, job, JobState.SUCCEEDED))
     assert sqlite_house.bench.job(job).attempt == 1
+
+
+def test_a_worker_leaves_nothing_in_the_temporary_folder_however_it_ends(
+    sqlite_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two workers that share a temporary folder
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setenv("TMPDIR", str(shared))
+    stopped, killed = sqlite_house.start_worker(), sqlite_house.start_worker()
+    # When one is stopped and the other one killed
+    assert sqlite_house.stop(stopped) == 0
+    signal_tree(killed, signal.SIGKILL)
+    # Then nothing of them lies there, and only what was killed has left a folder that is swept
+    assert list(shared.iterdir()) == []
+    assert len(list((sqlite_house.bench.settings.scratch / "workers").iterdir())) == 1
