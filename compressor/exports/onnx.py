@@ -16,7 +16,7 @@ from compressor.exports.description import description
 from compressor.exports.exporting import quiet
 from compressor.exports.onnx_levels import widen
 from compressor.exports.onnx_operators import translations
-from compressor.exports.onnx_registry import read_once
+from compressor.exports.onnx_registry import prepare
 from compressor.exports.onnx_signed import make_signed
 from compressor.exports.onnx_strides import fold_strides
 from compressor.exports.onnx_transposes import hold_transposes
@@ -66,7 +66,7 @@ def opset(path: Path) -> int:
 
 
 def _translated(candidate: Candidate, precision: OutputPrecision) -> ir.Model:
-    read_once()
+    prepare()
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(

@@ -19,6 +19,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What writes each of our operators, for `torch.onnx.export(custom_translation_table=...)`."""
     operators = torch.ops.modelpress
     return {
+        torch.ops.aten.batch_norm.default: _batch_norm,
         operators.quantize.default: _quantize,
         operators.clip.default: _clip,
         operators.convolution.default: _convolution,
@@ -32,6 +33,25 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         operators.decode.default: _decode,
         operators.widen.default: WIDEN,
     }
+
+
+def _batch_norm(
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    variance: Value,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
+    """In eval mode, in which alone networks are written."""
+    del training, momentum, cudnn_enabled
+    channels = int(x.shape[1])
+    weight = op.Constant(value=ir.tensor(np.ones(channels, np.float32))) if weight is None else weight
+    bias = op.Constant(value=ir.tensor(np.zeros(channels, np.float32))) if bias is None else bias
+    return op.BatchNormalization(x, weight, bias, mean, variance, epsilon=eps)
 
 
 def _constant(value: float, kind: ir.DataType) -> Value:

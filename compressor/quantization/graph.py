@@ -32,7 +32,7 @@ _OUT_OF_PLACE = {
 }
 #: Operators that multiply their input with a gate made of it.
 _GATED = {aten.silu.default: aten.sigmoid.default, aten.hardswish.default: aten.hardsigmoid.default}
-_IDENTITIES = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alias.default}
+_IDENTITIES = {aten.dropout.default, aten.feature_dropout.default, aten.alias.default}
 
 
 def capture(module: nn.Module, input_shape: tuple[int, ...]) -> GraphModule:
@@ -110,7 +110,10 @@ def _write_plainly_anew(module: GraphModule) -> None:
     come in Python.
     """
     for node in module.graph.nodes:
-        if node.target in _OUT_OF_PLACE and _is_seen_by_one(node.args[0]):
+        if node.target is aten.dropout_.default:
+            # In eval mode it overwrites nothing.
+            node.target = aten.dropout.default
+        elif node.target in _OUT_OF_PLACE and _is_seen_by_one(node.args[0]):
             node.target = _OUT_OF_PLACE[node.target]
     module.recompile()
 
