@@ -189,7 +189,8 @@ class _Work:
             self.candidate, recipe, self.context,
             after_update=growth.after_update, settled=growth.settled, cycles=cycles,
         )  # fmt: skip
-        return {name: run.masks[name] for name in self.chosen.weights}
+        # Layers that the network does not run have no mask where an importance has nothing to say of them.
+        return {name: run.masks[name] for name in self.chosen.weights if name in run.masks}
 
     def _in_rounds(self, updates: int, rounds: int) -> Growth:
         original = copy.deepcopy(self.candidate.module.state_dict()) if self.params.rewind else None
