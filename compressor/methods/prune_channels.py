@@ -1,7 +1,7 @@
 """Structured pruning: the least important channels are removed (Li et al. 2017, arXiv:1608.08710)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -10,14 +10,14 @@ from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
 from compressor.layers import check_each, matches, matching, weighted_modules
-from compressor.measure.counting import count_parameters
+from compressor.measure.counting import count_macs, count_parameters
 from compressor.measure.quartiles import quartiles
 from compressor.models.edits import edits_between
 from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
 from compressor.pruning.latency import Reached, least_ratio
 from compressor.pruning.reconstruction import Goal, reconstruct
-from compressor.pruning.rounds import Rounds, Start
-from compressor.training.normalization import recalibrate
+from compressor.pruning.rounds import Rounds, SoFar, Start
+from compressor.training.normalization import ENOUGH, recalibrate
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.prune import TARGETS, PruneChannels
@@ -45,18 +45,19 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
     start = Start.of(candidate)
     candidate.module.to(context.device)
     rounds = Rounds.of(params.rounds, params.recipe, context)
-    made, reached = rounds.begin(candidate), rounds.reached
+    made, so_far = rounds.begin(candidate), rounds.so_far
     goal = Goal(made.module)
     for number in rounds.left():
         context.progress(number / params.rounds, "finding dependencies")
-        narrowed, found = _narrowed(made, params, context)
-        reached = reached.then(found)
+        narrowed, found = _Round(made, params, context, start, so_far, (number + 1) / params.rounds).narrowed()
+        so_far = replace(so_far, reached=so_far.reached.then(found))
         if number == 0:
+            so_far = replace(so_far, began={name: len(worth) for name, worth in narrowed.importances.items()})
             _tell_importances(narrowed, context)
         goal = (Goal(made.module) if rounds.train_between else goal).behind(narrowed)
         samples = params.reconstruct_samples if number + 1 == params.rounds else None
         _make_up(narrowed, goal, made.input_shape, params, rounds.pruning(number), samples or params.samples)
-        made = rounds.train(_narrower(made, narrowed), number, reached)
+        made = rounds.train(_narrower(made, narrowed), number, so_far)
     channels, heads = start.channels(made.module), start.heads_lost(made.module)
     if not heads and not any(before > after for before, after in channels.values()):
         raise _nothing(list(channels), narrowed, params)
@@ -64,50 +65,73 @@ def apply(candidate: Candidate, params: PruneChannels, context: Context) -> Cand
         context.record("heads", {name: [before, after] for name, (before, after) in heads.items()})
     _tell(channels, narrowed, params, context)
     if params.latency_ratio is not None:
-        context.record("latency_left", reached.left)
-        context.record("ratio", reached.ratio)
+        context.record("latency_left", so_far.reached.left)
+        context.record("ratio", so_far.reached.ratio)
     context.record("macs_left", narrowed.macs / start.macs if start.macs else 1.0)
     context.record("parameters_left", count_parameters(made.module) / start.parameters)
     return made
 
 
-def _narrowed(candidate: Candidate, params: PruneChannels, context: Context) -> tuple[Narrowed, Reached]:
-    """What a round leaves, and what it has reached, where that is measured."""
-    pruning = _pruning(candidate, params, context)
-    if params.latency_ratio is None:
-        return narrow(candidate.module, pruning), Reached()
+@dataclass(frozen=True)
+class _Round:
+    """One round: it goes on towards what all rounds until then shall leave, whatever the earlier ones have left."""
 
-    def left(ratio: float) -> float:
-        context.progress(ratio, f"timing it with {ratio:.0%} of the channels removed")
-        faster = _narrower(candidate, narrow(candidate.module, replace(pruning, target=Target(None, ratio))))
-        before, after = context.time([candidate, faster])
-        return after / before
+    candidate: Candidate
+    params: PruneChannels
+    context: Context
+    start: Start
+    so_far: SoFar
+    #: The part of all rounds that is done with it.
+    part: float
 
-    reached = least_ratio(left, params.latency_ratio ** (1 / params.rounds))
-    return narrow(candidate.module, replace(pruning, target=Target(None, reached.ratio))), reached
+    def narrowed(self) -> tuple[Narrowed, Reached]:
+        """What it leaves, and what it has reached, where that is measured."""
+        pruning, candidate, context = self._pruning, self.candidate, self.context
+        if self.params.latency_ratio is None:
+            return narrow(candidate.module, pruning), Reached()
 
+        def left(ratio: float) -> float:
+            context.progress(ratio, f"timing it with {ratio:.0%} of the channels removed")
+            faster = _narrower(candidate, narrow(candidate.module, replace(pruning, target=Target(None, ratio))))
+            before, after = context.time([candidate, faster])
+            return after / before
 
-def _pruning(candidate: Candidate, params: PruneChannels, context: Context) -> Pruning:
-    names = weighted_modules(candidate.module)
-    return Pruning(
-        params=params,
-        example=torch.zeros(1, *candidate.input_shape, device=next(candidate.module.parameters()).device),
-        fixed=frozenset(n for n in names if not matches(n, include=params.include, exclude=params.exclude)),
-        masks=candidate.masks,
-        target=_target(params),
-        images=_images(params, context),
-        seed=context.seed,
-    )
+        reached = least_ratio(left, self.params.latency_ratio**self.part, now=self.so_far.reached.left)
+        return narrow(candidate.module, replace(pruning, target=Target(None, reached.ratio))), reached
 
+    @property
+    def _pruning(self) -> Pruning:
+        candidate, params = self.candidate, self.params
+        names = weighted_modules(candidate.module)
+        own = {glob: self._gone(ratio) for glob, ratio in params.ratio_by_layer.items()}
+        return Pruning(
+            params=params.model_copy(update={"ratio_by_layer": own}),
+            example=torch.zeros(1, *candidate.input_shape, device=next(candidate.module.parameters()).device),
+            fixed=frozenset(n for n in names if not matches(n, include=params.include, exclude=params.exclude)),
+            masks=candidate.masks,
+            target=self._target,
+            began=self.so_far.began,
+            images=_images(params, self.context),
+            seed=self.context.seed,
+        )
 
-def _target(params: PruneChannels) -> Target:
-    """What one round goes towards: each takes the same part of what is left."""
-    part = 1 / params.rounds
-    if params.macs_ratio is not None:
-        return Target("macs", params.macs_ratio**part)
-    if params.parameters_ratio is not None:
-        return Target("parameters", params.parameters_ratio**part)
-    return Target(None, 1 - (1 - (params.ratio or 0.0)) ** part)
+    @property
+    def _target(self) -> Target:
+        """Each round takes the same part of what is left."""
+        params, module = self.params, self.candidate.module
+        if params.macs_ratio is not None:
+            macs = count_macs(module, self.candidate.input_shape).total
+            now = macs / self.start.macs if self.start.macs else 1.0
+            return Target("macs", params.macs_ratio**self.part, now=now, at_last=params.macs_ratio)
+        if params.parameters_ratio is not None:
+            now = count_parameters(module) / self.start.parameters
+            return Target("parameters", params.parameters_ratio**self.part, now=now, at_last=params.parameters_ratio)
+        return Target(None, self._gone(params.ratio or 0.0))
+
+    def _gone(self, ratio: float) -> float:
+        """What has gone behind this round of what shall go in all."""
+        left: float = (1 - ratio) ** self.part
+        return 1 - left
 
 
 def _images(params: PruneChannels, context: Context) -> Images | None:
@@ -128,7 +152,8 @@ def _make_up(
     # Layers that give what they gave have no use for other statistics.
     whole = params.reconstruct and _reconstruct(narrowed, goal, shape, images, context)
     if params.recalibrate and not whole:
-        recalibrate(narrowed.module, context.calibration, device=context.device)
+        few = context.calibration.take(ENOUGH, seed=context.seed)
+        recalibrate(narrowed.module, few, device=context.device)
 
 
 def _reconstruct(narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], images: Images, context: Context) -> bool:

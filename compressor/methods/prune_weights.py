@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.inputs import sees, sees_all
+from compressor.inputs import ran, sees, sees_all
 from compressor.layers import check_each, matching_weights, weighted_modules
 from compressor.measure.semi_structured import semi_structured
 from compressor.sparsity.amounts import whole
@@ -47,7 +47,7 @@ class _Weights:
 
 def preflight(candidate: Candidate, params: PruneWeights) -> None:
     """See whether the patterns match, whether layers fit, and whether there are as many weights as shall be zero."""
-    chosen = _chosen(candidate.module, params)
+    chosen = _chosen(candidate, params)
     check_each(params.amount_by_layer, list(weighted_modules(candidate.module)), pointer="/amount_by_layer")
     Cut.of(params, chosen.weights, chosen.modules).check(chosen.weights)
 
@@ -56,7 +56,7 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     """Zero the asked-for part of the matching weights, those already masked among it, and mask them."""
     preflight(candidate, params)
     candidate.module.to(context.device)
-    work = _Work(candidate, params, context, _chosen(candidate.module, params))
+    work = _Work(candidate, params, context, _chosen(candidate, params))
     before = Tally.of(work.chosen.weights)
     images = context.calibration if params.recalibrate and params.schedule == "one_shot" else None
     with following(candidate.module, images, seed=context.seed, device=context.device):
@@ -75,18 +75,31 @@ def _time_kernels(pruned: Candidate, context: Context) -> None:
     context.record("semi_structured", None if found is None else found.told())
 
 
-def _chosen(module: nn.Module, params: PruneWeights) -> _Weights:
+def _chosen(candidate: Candidate, params: PruneWeights) -> _Weights:
     """The weights to prune; one that two layers share is there once. Raises `UnfitModel` where some must fit."""
+    module = candidate.module
     layers = weighted_modules(module)
     own = dict(module.named_parameters())
     named = matching_weights(module, include=params.include, exclude=params.exclude)
-    fitting = {name: layer for name, layer in named.items() if _fits(own[name], layers[layer], params)}
+    # Its filters are classes, which nobody asks to lose.
+    classifier = _classifier(candidate) if params.pattern == "filters" else None
+    fitting = {
+        name: layer for name, layer in named.items() if layer != classifier and _fits(own[name], layers[layer], params)
+    }
     unfit = tuple(named[name] for name in named if name not in fitting)
     if unfit and (params.on_unfit == "fail" or not fitting):
         raise UnfitModel(f"{unfit[0]} does not fit {_wanted(params)}.", layer=unfit[0])
     return _Weights(
         {name: own[name] for name in fitting}, {name: layers[layer] for name, layer in fitting.items()}, fitting, unfit
     )
+
+
+def _classifier(candidate: Candidate) -> str | None:
+    """The last layer that is run, where it has one output for each class."""
+    layers = weighted_modules(candidate.module)
+    last = next(reversed(ran(candidate.module, layers, candidate.input_shape)), None)
+    given = (getattr(layers[last], name, None) for name in ("out_features", "out_channels")) if last else ()
+    return last if candidate.num_classes in given else None
 
 
 def _fits(weight: Tensor, layer: nn.Module, params: PruneWeights) -> bool:
@@ -189,7 +202,8 @@ class _Work:
             self.candidate, recipe, self.context,
             after_update=growth.after_update, settled=growth.settled, cycles=cycles,
         )  # fmt: skip
-        return {name: run.masks[name] for name in self.chosen.weights}
+        # Layers that the network does not run have no mask where an importance has nothing to say of them.
+        return {name: run.masks[name] for name in self.chosen.weights if name in run.masks}
 
     def _in_rounds(self, updates: int, rounds: int) -> Growth:
         original = copy.deepcopy(self.candidate.module.state_dict()) if self.params.rewind else None

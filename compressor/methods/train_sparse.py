@@ -11,14 +11,11 @@ from compressor.layers import matches, matching, weight_names, weighted_modules
 from compressor.pruning.slices import channel_slices
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.proximal import Shrink, shrinking, soft_threshold
-from compressor.training.normalization import normalizations, recalibrate
+from compressor.training.normalization import ENOUGH, normalizations, recalibrate
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
 from contract.failures import UnfitModel
 from contract.methods.sparse import TrainSparse
-
-#: Images on which the statistics of batch normalization are measured at the end.
-_IMAGES = 1024
 
 
 def preflight(candidate: Candidate, params: TrainSparse) -> None:
@@ -41,7 +38,7 @@ def apply(candidate: Candidate, params: TrainSparse, context: Context) -> Candid
     recover(candidate, params, context, after_update=after)
     # The running statistics lag behind weights that shrink with every update.
     recalibrate(
-        candidate.module, (context.calibration or images.learn).take(_IMAGES, seed=context.seed), device=context.device
+        candidate.module, (context.calibration or images.learn).take(ENOUGH, seed=context.seed), device=context.device
     )
     left = {name: candidate.module.get_parameter(name) for name in pulled}
     context.record("histogram", histogram(before, left))

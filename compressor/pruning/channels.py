@@ -57,10 +57,17 @@ class Narrowed:
 
 @dataclass(frozen=True)
 class Target:
-    """How much shall be left of multiply-accumulates or parameters; or, of neither, the ratio of channels that goes."""
+    """How much shall be left of multiply-accumulates or parameters; or, of neither, the ratio of channels that goes.
+
+    All numbers are parts of what there was before the first round.
+    """
 
     of: Literal["macs", "parameters"] | None
     left: float
+    #: What is left already, behind earlier rounds.
+    now: float = 1.0
+    #: What shall be left behind the last round; none where this is the last.
+    at_last: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,8 @@ class Pruning:
     #: For an already pruned parameter's name, true where a weight is kept.
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     target: Target
+    #: How many positions groups had before the first round, by the names of their roots; none where this is the first.
+    began: Mapping[str, int] = field(default_factory=dict)
     #: What importances may look at.
     images: Images | None = None
     seed: int = 0
@@ -176,7 +185,10 @@ def _narrowed(network: nn.Module, pruning: Pruning, opaque: Sequence[nn.Module],
     shown = Shown(network, graph, pruning.seed, pruning.images)
     importance = _unhurried(limit, IMPORTANCES[pruning.params.importance], shown)
     found = channel_groups(graph, importance, fixed=fixed)
-    groups = [*found.groups, *head_groups(network, importance, fixed=fixed)]
+    groups = [
+        replace(group, began=pruning.began.get(names[group.root]))
+        for group in (*found.groups, *head_groups(network, importance, fixed=fixed))
+    ]
     removed = _removed(network, groups, pruning)
     stuck = {**found.stuck, **_whole_ones(groups, removed, pruning.params.round_to)}
     _mark(network, pruning.masks)
@@ -249,8 +261,8 @@ def _removed(network: nn.Module, groups: Sequence[ChannelGroup], pruning: Prunin
 
     if target.of is None:
         return losing(target.left)
-    least = losing(_least_ratio(lambda ratio: left(losing(ratio)), target))
-    return given_back(compared, least, params, lambda removed: left(removed) <= target.left, names=names)
+    least = losing(_least_ratio(lambda ratio: target.now * left(losing(ratio)), target))
+    return given_back(compared, least, params, lambda removed: target.now * left(removed) <= target.left, names=names)
 
 
 def _priced(groups: Sequence[ChannelGroup], left: Callable[[Sequence[int]], float]) -> list[ChannelGroup]:
@@ -260,12 +272,16 @@ def _priced(groups: Sequence[ChannelGroup], left: Callable[[Sequence[int]], floa
 
 
 def _least_ratio(left: Callable[[float], float], target: Target) -> float:
-    """The smallest ratio that leaves no more than the target, by bisection; raises `UnfitModel` where none does."""
+    """The smallest ratio that leaves no more than the target, by bisection.
+
+    Raises `UnfitModel` where none does, or none what shall be left at last: then no round is worth its training.
+    """
     low, high = 0.0, _MOST
-    if (reached := left(high)) > target.left:
+    asked = target.left if target.at_last is None else target.at_last
+    if (reached := left(high)) > asked:
         raise UnfitModel(
-            f"A {target.of}_ratio of {target.left:g} cannot be met: with everything removed that may go, {reached:.3f} "
-            "of them are left."
+            f"A {target.of}_ratio of {asked:g} cannot be met: with everything removed that may go, {reached:.3f} of "
+            "them are left."
         )
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

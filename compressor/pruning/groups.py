@@ -45,6 +45,8 @@ class ChannelGroup:
     remove: Callable[[list[int]], Gone]
     #: What a position costs; its importances' mean, where groups are compared by how each stands in its own.
     cost: float | None = None
+    #: Positions before the first of several rounds; none where this is the first.
+    began: int | None = None
 
     @property
     def scores(self) -> Tensor:
@@ -56,6 +58,11 @@ class ChannelGroup:
     def size(self) -> int:
         """Positions."""
         return len(self.importances)
+
+    @property
+    def whole(self) -> int:
+        """Positions before any round, of which ratios speak: what one rounds up or down, the next makes good."""
+        return self.size if self.began is None else self.began
 
     def kept(self, wanted: float, round_to: int) -> int:
         """The positions to keep of about `wanted`, so that the channels are a multiple of `round_to`."""
@@ -225,16 +232,15 @@ def _blocks(graph: tp.DependencyGraph, group: tp.dependency.Group) -> int | None
 def removals(
     groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float, *, names: Mapping[nn.Module, str]
 ) -> list[int]:
-    """How many positions each group loses where `ratio` of the channels goes, or what is below the threshold.
+    """How many positions each group loses until `ratio` of the channels has gone, or what is below the threshold.
 
     `names` are those of the layers that patterns can mean. Raises `UnfitModel` where nothing of a layer is above it.
     """
-    wanted = _wanted(groups, params, ratio) if params.threshold is None else _above(groups, params, names)
     own = [_own_ratio(group, params, names) for group in groups]
-    return [
-        group.size - group.kept(keep if its is None else (1 - its) * group.size, params.round_to)
-        for group, keep, its in zip(groups, wanted, own, strict=True)
-    ]
+    others = [group for group, its in zip(groups, own, strict=True) if its is None]
+    wanted = iter(_wanted(others, params, ratio) if params.threshold is None else _above(others, params, names))
+    kept = [next(wanted) if its is None else (1 - its) * group.whole for group, its in zip(groups, own, strict=True)]
+    return [group.size - group.kept(keep, params.round_to) for group, keep in zip(groups, kept, strict=True)]
 
 
 def given_back(
@@ -273,13 +279,13 @@ def _own_ratio(group: ChannelGroup, params: PruneChannels, names: Mapping[nn.Mod
 def _wanted(groups: Sequence[ChannelGroup], params: PruneChannels, ratio: float) -> list[float]:
     """How many positions each group would keep, but for rounding."""
     if params.scope == "layer":
-        return [(1 - ratio) * group.size for group in groups]
-    pools: dict[tuple[str, ...], list[Tensor]] = {}
+        return [(1 - ratio) * group.whole for group in groups]
+    pools: dict[tuple[str, ...], list[ChannelGroup]] = {}
     for group in groups:
-        pools.setdefault(_pool(group, params), []).append(group.scores)
-    bounds = {key: _bound(torch.cat(scores), ratio) for key, scores in pools.items()}
+        pools.setdefault(_pool(group, params), []).append(group)
+    bounds = {key: _bound(pool, ratio) for key, pool in pools.items()}
     return [
-        max(float((group.scores >= bounds[_pool(group, params)]).sum()), (1 - _MOST_REMOVED) * group.size)
+        max(float((group.scores >= bounds[_pool(group, params)]).sum()), (1 - _MOST_REMOVED) * group.whole)
         for group in groups
     ]
 
@@ -304,10 +310,12 @@ def _pool(group: ChannelGroup, params: PruneChannels) -> tuple[str, ...]:
     return group.structure if params.scope == "isomorphic" else ()
 
 
-def _bound(scores: Tensor, ratio: float) -> float:
-    """The score below which `ratio` of the channels lie."""
-    ranked = scores.sort().values
-    return float(ranked[min(int(ratio * len(ranked)), len(ranked) - 1)])
+def _bound(pool: Sequence[ChannelGroup], ratio: float) -> float:
+    """The score below which the channels lie that go until `ratio` of them has gone."""
+    ranked = torch.cat([group.scores for group in pool]).sort().values
+    whole = sum(group.whole for group in pool)
+    gone = max(0, int(ratio * whole - (whole - len(ranked))))
+    return float(ranked[min(gone, len(ranked) - 1)])
 
 
 def remove(graph: tp.DependencyGraph, layer: nn.Module, channels: list[int]) -> Gone:

@@ -1,7 +1,7 @@
 """Pruning in rounds, with training in between where it is asked for, which goes on where it was interrupted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pydantic import TypeAdapter
@@ -18,9 +18,8 @@ from compressor.training.recovery import recover
 from compressor.training.state import masks_of
 from contract.methods import Recovery
 
-_ROUND, _EDITS, _REACHED = "round", "edits", "reached"
+_ROUND, _EDITS, _SO_FAR = "round", "edits", "so_far"
 _ALL_EDITS: TypeAdapter[tuple[Edit, ...]] = TypeAdapter(tuple[Edit, ...])
-_ALL_REACHED: TypeAdapter[Reached] = TypeAdapter(Reached)
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,19 @@ def _heads(module: nn.Module) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
+class SoFar:
+    """What a round must know of the earlier ones."""
+
+    #: What they have reached together, where that is measured.
+    reached: Reached = field(default_factory=Reached)
+    #: How many positions groups had before the first, by the names of their roots.
+    began: Mapping[str, int] = field(default_factory=dict)
+
+
+_ALL_SO_FAR: TypeAdapter[SoFar] = TypeAdapter(SoFar)
+
+
+@dataclass(frozen=True)
 class Rounds:
     """The rounds of one step: which are still to be done, and the training behind each."""
 
@@ -84,7 +96,7 @@ class Rounds:
         edits = _ALL_EDITS.validate_python(self.resumed.values[_EDITS])
         apply_edits(candidate.module, edits[len(candidate.edits) :])
         found = replace(candidate, edits=edits, masks=masks_of(self.resumed))
-        return self.train(found, self._interrupted, self.reached)
+        return self.train(found, self._interrupted, self.so_far)
 
     @property
     def train_between(self) -> bool:
@@ -96,9 +108,9 @@ class Rounds:
         return range(self._interrupted + 1, self.count)
 
     @property
-    def reached(self) -> Reached:
-        """What the rounds of an interrupted attempt have reached together."""
-        return Reached() if self.resumed is None else _ALL_REACHED.validate_python(self.resumed.values[_REACHED])
+    def so_far(self) -> SoFar:
+        """What is known of the rounds of an interrupted attempt."""
+        return SoFar() if self.resumed is None else _ALL_SO_FAR.validate_python(self.resumed.values[_SO_FAR])
 
     @property
     def _interrupted(self) -> int:
@@ -112,16 +124,16 @@ class Rounds:
             progress=lambda done, phase: self.context.progress((number + part * done) / self.count, phase),
         )
 
-    def train(self, candidate: Candidate, number: int, reached: Reached) -> Candidate:
-        """Train behind a round, unless it is the last; all rounds until then have `reached` this together."""
+    def train(self, candidate: Candidate, number: int, so_far: SoFar) -> Candidate:
+        """Train behind a round, unless it is the last; `so_far` is of all rounds until then."""
         if self.recipe is not None and number + 1 < self.count:
             start = [self.resumed] if self.resumed is not None and number == self._interrupted else []
-            recover(candidate, self.recipe, self._within(candidate, number, reached, start))
+            recover(candidate, self.recipe, self._within(candidate, number, so_far, start))
         return candidate
 
-    def _within(self, candidate: Candidate, number: int, reached: Reached, start: list[TrainingState]) -> Context:
+    def _within(self, candidate: Candidate, number: int, so_far: SoFar, start: list[TrainingState]) -> Context:
         edits = _ALL_EDITS.dump_python(candidate.edits, mode="json")
-        marks = {_ROUND: number, _EDITS: edits, _REACHED: _ALL_REACHED.dump_python(reached, mode="json")}
+        marks = {_ROUND: number, _EDITS: edits, _SO_FAR: _ALL_SO_FAR.dump_python(so_far, mode="json")}
         return replace(
             self.context,
             seed=self.context.seed + number + 1,

@@ -59,9 +59,14 @@ class Cut:
     ) -> dict[str, Tensor]:
         if self.params.scope == "global":
             flat = torch.cat(list(pieces.values()))
-            amount = next(iter(self.amounts.values()), 0.0)
-            size = sum(score.numel() for score in scores.values()) / len(flat)
-            kept = _highest(flat, self._count(len(flat), size, now(amount)))
+            sizes = {name: scores[name].numel() // len(piece) for name, piece in pieces.items()}
+            amount = now(next(iter(self.amounts.values()), 0.0))
+            if len(set(sizes.values())) == 1:
+                kept = _highest(flat, self._count(len(flat), next(iter(sizes.values())), amount))
+            else:
+                weights = torch.cat([torch.full(piece.shape, sizes[name]) for name, piece in pieces.items()])
+                wanted = self._count(int(weights.sum()), 1, amount)
+                kept = _highest_by_size(flat, weights.to(flat.device), wanted)
             parts = torch.split(kept, [len(piece) for piece in pieces.values()])
             return dict(zip(pieces, parts, strict=True))
         return {
@@ -98,6 +103,15 @@ def _highest(scores: Tensor, cut: int) -> Tensor:
     equal = (scores == bound).nonzero().flatten()
     kept[equal[: len(scores) - cut - int(kept.sum())]] = True
     return kept
+
+
+def _highest_by_size(scores: Tensor, sizes: Tensor, cut: int) -> Tensor:
+    """True for all but the lowest of some scores, whose sizes are together as nearly `cut` as they can."""
+    order = len(scores) - 1 - scores.flip(0).argsort(stable=True)
+    ranked = sizes[order]
+    # One goes where at least half of it lies within the cut.
+    gone = ranked.cumsum(0) - ranked / 2 <= cut
+    return torch.ones_like(scores, dtype=torch.bool).scatter_(0, order, ~gone)
 
 
 def _lowest(scores: Tensor, number: int) -> float:

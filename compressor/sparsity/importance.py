@@ -93,7 +93,8 @@ def wanda(look: Look) -> dict[str, Tensor]:
 
 def _felt(weight: nn.Parameter, squares: Tensor) -> Tensor:
     groups, features = squares.shape
-    rows = weight.detach().view(groups, -1, features)
+    # In training, convolutions have their channels last: no view has the shape of an output's features.
+    rows = weight.detach().reshape(groups, -1, features)
     return (rows.abs() * squares.sqrt().to(rows.dtype).unsqueeze(1)).view(weight.shape)
 
 

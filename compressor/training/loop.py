@@ -110,7 +110,7 @@ class _Work:
         self._images, self._judged_by, self._after_update = images, judged_by, after_update
         self._classes = candidate.num_classes if images.learn.labelled else None
         self._bf16 = in_bf16(recipe, module, context.device)
-        self._cycle = max(1, recipe.epochs * self._per_epoch // cycles)
+        self._cycles, self._updates = cycles, recipe.epochs * self._per_epoch
 
     @property
     def over(self) -> bool:
@@ -168,7 +168,7 @@ class _Work:
 
     def _update(self, batch: Batch, iteration: int) -> Tensor:
         run, recipe = self.run, self._recipe
-        set_rate(run.optimizer, rate_at(iteration % self._cycle, recipe, iterations=self._cycle))
+        set_rate(run.optimizer, self._rate(iteration))
         run.optimizer.zero_grad(set_to_none=True)
         with autocast(self._context.device, bf16=self._bf16):
             logits = run.module(batch.x)
@@ -186,6 +186,14 @@ class _Work:
         if run.straight is not None:
             run.straight.encode()
         return found.detach()
+
+    def _rate(self, iteration: int) -> float:
+        """The step size; the last cycle takes the updates that cannot be shared out equally."""
+        length = max(1, self._updates // self._cycles)
+        number = min(iteration // length, self._cycles - 1)
+        if number == self._cycles - 1:
+            return rate_at(iteration - number * length, self._recipe, iterations=self._updates - number * length)
+        return rate_at(iteration - number * length, self._recipe, iterations=length)
 
     def _judge(self) -> None:
         """The loss on the held-out images, and the weights where it is the least so far."""

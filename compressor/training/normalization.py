@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressor.data.images import Images
 
 #: Images on which statistics are well enough known.
-_ENOUGH = 1024
+ENOUGH = 1024
 _BATCH = 64
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -81,7 +81,7 @@ def following(module: nn.Module, images: Images | None, *, seed: int, device: to
     if images is None:
         yield
         return
-    few = images.take(_ENOUGH, seed=seed)
+    few = images.take(ENOUGH, seed=seed)
     before = moments(module, few, device=device)
     yield
     shift(module, few, before, device=device)

@@ -71,8 +71,9 @@ class PruneWeights(Params):
     pattern: str = Field(
         default="unstructured",
         pattern=r"^(unstructured|filters|1x4|4x1|[1-9]\d?:[1-9]\d?)$",
-        description="Which weights go together: each alone; whole filters; blocks of one output by four inputs (1x4) "
-        "or four outputs by one input (4x1); or N of every M consecutive input channels stay (2:4 and the like).",
+        description="Which weights go together: each alone; whole filters, but the classifier's; blocks of one output "
+        "by four inputs (1x4) or four outputs by one input (4x1); or N of every M consecutive input channels stay (2:4 "
+        "and the like).",
     )
     on_unfit: Literal["skip", "fail"] = Field(
         default="skip",

@@ -14,6 +14,7 @@ from compressor.exports import onnx
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.methods import prune_channels, prune_weights
 from compressor.models.files import read, write
+from compressor.training.normalization import recalibrate
 from contract.failures import MissingData, NoLayerMatches, UnfitModel
 from contract.methods.prune import PruneChannels, PruneWeights
 from contract.value import Json
@@ -212,6 +213,21 @@ def test_a_part_of_the_time_that_cannot_be_met_tells_how_far_it_goes() -> None:
     context = replace(Notes().context(), time=lambda candidates: (1.0,) * len(candidates))
     with pytest.raises(UnfitModel, match=r"latency_ratio of 0\.5 cannot be met: .* 1\.000 of the time is left"):
         prune_channels.apply(plain(), PruneChannels(latency_ratio=0.5), context)
+
+
+def test_statistics_are_measured_on_no_more_images_than_they_need() -> None:
+    # Given more images than tell the statistics well, as where training data stands in for calibration data
+    noise = torch.randn(1300, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    many = Images(noise, torch.zeros(1300, dtype=torch.long), IMAGES.preprocessing)
+
+    # When: channels go, and statistics are measured anew
+    params = PruneChannels(reconstruct=False, round_to=1)
+    after = prune_channels.apply(plain(), params, Context(calibration=many, seed=3))
+
+    # Then: they are those of some of them
+    found = after.module.get_buffer("norm.running_mean").clone()
+    recalibrate(after.module, many.take(1024, seed=3), device=torch.device("cpu"))
+    assert torch.equal(found, after.module.get_buffer("norm.running_mean"))
 
 
 def test_masks_are_sliced_with_their_weights() -> None:

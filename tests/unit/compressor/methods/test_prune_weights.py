@@ -234,6 +234,26 @@ def test_blocks_and_filters_go_as_a_whole(learnt: nn.Module, pattern: str, impor
         assert not after.module.get_parameter(name)[~mask].any()
 
 
+@pytest.mark.parametrize("asked", [{"amount": 0.3}, {"count": 111_000}])
+def test_filters_of_all_layers_are_as_many_weights_as_are_asked_for(learnt: nn.Module, asked: dict[str, float]) -> None:
+    # Given layers whose filters have 27 to 1728 weights / When three in ten weights go, by filters of all layers
+    after = cut(learnt, pattern="filters", scope="global", recalibrate=False, **asked)
+    # Then as many weights are zero, to the half of a filter
+    masks = after.masks.values()
+    total = sum(mask.numel() for mask in masks)
+    zero = sum(int((~mask).sum()) for mask in masks)
+    assert abs(zero - asked.get("count", 0.3 * total)) <= 1728 / 2
+
+
+def test_no_class_goes_with_the_filters(learnt: nn.Module) -> None:
+    # Given a classifier, whose rows are classes / When half of all filters go
+    notes: dict[str, Json] = {}
+    after = cut(learnt, notes, pattern="filters", amount=0.5, recalibrate=False)
+    # Then it keeps all of them, and the report says so
+    assert "fc.weight" not in after.masks
+    assert notes["layers_left_alone"] == ["fc"]
+
+
 def test_every_output_loses_the_same_where_rows_are_compared(learnt: nn.Module) -> None:
     after = cut(learnt, importance="wanda", compare="row", amount=0.75)
     for mask in after.masks.values():

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.context import Context, Interrupted
 from compressor.measure.accuracy import answers, loss
@@ -44,6 +44,30 @@ def test_a_network_pruned_while_it_trains_ends_at_the_amount_and_knows_more(
     for name, mask in trained_.masks.items():
         assert not trained_.module.get_parameter(name)[~mask].any()
     assert loss(answers(trained_.module, DATA), DATA.labels) < loss(answers(at_once.module, DATA), DATA.labels)
+
+
+class Idle(nn.Module):
+    """Has a layer that it does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(3, 4), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("importance", ["wanda", "obs"])
+@pytest.mark.parametrize("schedule", ["gradual", "iterative"])
+def test_a_layer_that_is_not_run_is_left_alone(schedule: str, importance: str) -> None:
+    # Given a network with an idle layer / When weights go during a training, by what layers see
+    notes: dict[str, Json] = {}
+    recipe = {"epochs": 1, "batch_size": 16}
+    after = cut(Idle(), notes, amount=0.5, schedule=schedule, importance=importance, training=recipe)
+    # Then the other layer's go, and the report says which was left
+    assert set(after.masks) == {"used.weight"}
+    assert int(after.masks["used.weight"].sum()) == 6
+    assert notes["layers_left_alone"] == ["idle"]
 
 
 @pytest.mark.parametrize("params", [{"importance": "obs"}, {"schedule": "gradual"}, {"schedule": "iterative"}])

@@ -6,6 +6,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
+from compressor.pruning.costs import Use
 from compressor.pruning.groups import ChannelGroup, channel_groups, removals, remove
 from compressor.pruning.importance import IMPORTANCES, Shown
 from compressor.pruning.opaque import rearranging, watched
@@ -68,10 +69,12 @@ def test_removing_channels_that_are_zero_changes_no_answer(name: str) -> None:
     assert float((answer - expected).abs().max()) <= 1e-6 * float(expected.std(dim=0).max())
 
 
-def of_worth(importances: Tensor, cost: float | None) -> ChannelGroup:
+def of_worth(importances: Tensor, cost: float | None, *layers: nn.Module) -> ChannelGroup:
     return ChannelGroup(
-        root=nn.Identity(), blocks=1, importances=importances, uses=(), structure=(), remove=lambda _: {}, cost=cost
-    )
+        root=layers[0] if layers else nn.Identity(), blocks=1, importances=importances,
+        uses=tuple(Use(layer, True, 1 / len(importances)) for layer in layers),
+        structure=(), remove=lambda _: {}, cost=cost,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("cost", "lost"), [(None, [4, 4]), (1.0, [4, 4]), (4.0, [1, 7]), (0.25, [7, 1])])
@@ -82,3 +85,14 @@ def test_channels_go_where_they_cost_most_for_what_they_are_worth(cost: float | 
     params = PruneChannels(importance="fisher", scope="global", round_to=1)
     # Then the dearer layer loses more
     assert removals(groups, params, 0.5, names={}) == lost
+
+
+@pytest.mark.parametrize("asked", [{"ratio": 0.5, "scope": "global"}, {"threshold": 8.0}], ids=["ratio", "threshold"])
+def test_layers_with_a_ratio_of_their_own_have_no_part_in_what_is_asked_of_the_others(asked: dict[str, object]) -> None:
+    # Given a layer that shall stay as it is, worth less than another / When half of all channels goes, or what is below
+    # a threshold that the first does not reach
+    first, second = nn.Linear(8, 8), nn.Linear(8, 8)
+    groups = [of_worth(torch.arange(1.0, 9.0), 1.0, first), of_worth(torch.arange(5.0, 13.0), 1.0, second)]
+    params = PruneChannels.model_validate({**asked, "ratio_by_layer": {"first": 0.0}, "round_to": 1})
+    # Then the other loses half of its own
+    assert removals(groups, params, 0.5, names={first: "first", second: "second"}) == [0, 4]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.sparsity.importance import IMPORTANCES, Look
+from compressor.training.layout import channels_last
 from tests.unit.compressor.networks import Residual
 from tests.unit.compressor.small_jobs import images
 
@@ -104,3 +105,13 @@ def test_a_layer_that_is_not_run_has_no_score() -> None:
     found: Mapping[str, Tensor] = IMPORTANCES["wanda"](look(Idle(), "used", "idle"))
     assert set(found) == {"used.weight"}
     assert not IMPORTANCES["gradient"](look(Idle(), "used", "idle"))["idle.weight"].any()
+
+
+@pytest.mark.parametrize("importance", IMPORTANCES)
+def test_how_weights_lie_in_memory_means_nothing(importance: str) -> None:
+    # Given a network, and the same with its channels last, as in training
+    names = ("stem.0", "depthwise.0", "project.0", "head")
+    scores, other = (IMPORTANCES[importance](look(module, *names)) for module in (network(), channels_last(network())))
+    # Then weights are worth the same
+    for name in scores:
+        assert torch.allclose(scores[name], other[name], rtol=1e-4, atol=1e-7)

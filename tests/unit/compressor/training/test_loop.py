@@ -68,6 +68,24 @@ def test_it_learns() -> None:
     assert isinstance(notes["images_per_second"], float)
 
 
+@pytest.mark.parametrize(
+    ("cycles", "starts"), [(1, [0]), (3, [0, 6, 12]), (20, list(range(20))), (30, list(range(20)))]
+)
+def test_cycles_begin_with_the_largest_step_and_the_last_one_ends_with_the_smallest(
+    cycles: int, starts: list[int]
+) -> None:
+    # Given a training of twenty updates along a cosine, gone through several times / When it is done
+    params, rates = FineTune(epochs=4, batch_size=10, learning_rate=0.01), list[float]()
+    context = Context(train=DATA)
+    train(
+        candidate(), params, context, objective=cross_entropy, images=split_of(params, context), cycles=cycles,
+        after_update=lambda run, _: rates.append(run.optimizer.param_groups[0]["lr"]),
+    )  # fmt: skip
+    # Then the largest step is taken where a cycle begins, and nowhere else: the last one takes what is left over
+    assert [number for number, rate in enumerate(rates) if rate == 0.01] == starts
+    assert cycles >= 20 or rates[-1] == min(rates)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_what_is_pruned_stays_zero_and_the_rest_learns(optimizer: Literal["adam", "adamw", "sgd"]) -> None:
     # Given a network of which half of one layer is pruned
