@@ -6,6 +6,7 @@ from compressor.blame import blaming
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.distillation.students import student_of
+from compressor.layers import check_each
 from compressor.lightening.classifier import keeping
 from compressor.materials import Materials
 from compressor.method import method, preflight
@@ -48,6 +49,10 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
 
 
 def _check(candidate: Candidate, step: Params) -> None:
+    # One that means nothing is a slip: what it should leave out would be worked on, without a word.
+    for field in ("include", "exclude"):
+        names = [name for name, _ in candidate.module.named_modules()]
+        check_each(getattr(step, field, ()), names, pointer=f"/{field}")
     check = preflight(step.method)
     if check is not None:
         check(candidate, step)

@@ -27,11 +27,11 @@ def prepare() -> None:
     _fx_passes.decompose_with_registry = _decompose_where_needed
 
 
-def _decompose_where_needed(program: ExportedProgram, registry: ONNXRegistry) -> ExportedProgram:
-    _write_means(program.graph)
-    if all(_is_translated(node, registry) for node in program.graph.nodes):
-        return program
-    return _decompose(program, registry)
+def _decompose_where_needed(exported_program: ExportedProgram, registry: ONNXRegistry) -> ExportedProgram:
+    _write_means(exported_program.graph)
+    if all(_is_translated(node, registry) for node in exported_program.graph.nodes):
+        return exported_program
+    return _decompose(exported_program, registry)
 
 
 def _write_means(graph: Graph) -> None:
@@ -45,7 +45,7 @@ def _is_translated(node: Node, registry: ONNXRegistry) -> bool:
     target = node.target
     if node.op != "call_function" or target is operator.getitem:
         return True
-    if isinstance(target, OpOverload) and target._schema.is_mutable:
+    if isinstance(target, str) or (isinstance(target, OpOverload) and target._schema.is_mutable):
         return False
     if target is ops.aten.batch_norm.default and not _knows_its_statistics(node):
         return False

@@ -87,8 +87,10 @@ def _chosen(candidate: Candidate, params: PruneWeights) -> _Weights:
         name: layer for name, layer in named.items() if layer != classifier and _fits(own[name], layers[layer], params)
     }
     unfit = tuple(named[name] for name in named if name not in fitting)
-    if unfit and (params.on_unfit == "fail" or not fitting):
-        raise UnfitModel(f"{unfit[0]} does not fit {_wanted(params)}.", layer=unfit[0])
+    refused = [layer for layer in unfit if layer != classifier]
+    if not fitting or (params.on_unfit == "fail" and refused):
+        first = (*refused, *unfit)[0]
+        raise UnfitModel(f"{first} does not fit {_wanted(params)}.", layer=first)
     return _Weights(
         {name: own[name] for name in fitting}, {name: layers[layer] for name, layer in fitting.items()}, fitting, unfit
     )

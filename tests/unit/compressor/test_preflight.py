@@ -9,10 +9,12 @@ from compressor.materials import Materials
 from compressor.preflight import check_steps
 from contract.failures import ClassesMismatch, Failure, NoLayerMatches, UnfitModel
 from contract.methods import Params
+from contract.methods.cast import Cast
 from contract.methods.distill import Distill, Scaled
 from contract.methods.factorize import Factorize
 from contract.methods.lighten import Lighten
 from contract.methods.prune import PruneChannels, PruneWeights
+from contract.methods.quantize import QuantizeStatic
 from tests.unit.compressor.small_jobs import images, trained_candidate
 
 DATA = images(8, seed=0)
@@ -114,3 +116,20 @@ def test_a_teacher_whose_layers_a_step_may_have_added_is_asked_when_it_teaches()
     checked(Factorize(), hint)
     with pytest.raises(NoLayerMatches, match="The teacher has no layer"):
         checked(Factorize(), hint.model_copy(update={"teacher": "original"}))
+
+
+@pytest.mark.parametrize("field", ["include", "exclude"])
+@pytest.mark.parametrize("method", [PruneWeights, QuantizeStatic, Cast])
+def test_every_pattern_means_a_layer(method: type[Params], field: str) -> None:
+    # Given patterns of which one is right and one has a slip in it
+    step = method.model_validate({"amount": 0.5} if method is PruneWeights else {})
+    step = step.model_copy(update={field: ("layer1", "layr2")})
+    # When the job begins / Then it says which one, where it stands, and what it may have meant
+    with pytest.raises(NoLayerMatches, match=r"layr2.*layer2") as refused:
+        checked(step)
+    assert refused.value.errors[0].pointer == f"/steps/0/{field}"
+
+
+def test_what_is_left_out_need_not_have_weights() -> None:
+    # Given a step that leaves out a normalization, which it would not have touched / When the job begins / Then it may
+    checked(PruneWeights(amount=0.5, exclude=("layer1.0.bn1", "*.bn2")))
