@@ -137,8 +137,6 @@ def same(made: Candidate) -> Candidate:
 
 #: The same learning from the original beside the labels.
 DISTILLED = RECOVERY | {"distill_from_original": True}
-#: The same from the original alone.
-ALONE: Mapping[str, object] = {**LESSONS, "epochs": 3, "distill_from_original": True, "alpha": 1.0}
 GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "pruned_by": 2 / 3, "training": RECOVERY}
 #: Chosen by what the loss would rise by without them, for what they cost; looked at anew in each round, and fitted to
 #: many images in the last.
@@ -172,9 +170,6 @@ ROWS: Mapping[str, Row | Beside] = {
     "surgery-95": Row(model=R18, make=taught(at_once(amount=0.95, scope="global", importance="obs",
                                                     samples=AT_ONCE_IMAGES)),
                       reference="dense-3-taught", margin=-1.0),
-    "gradual-95-taught": Row(model=R18, make=weights(amount=0.95, **GRADUAL | {"importance": "obs", "samples": 512,
-                                                                               "pruned_by": 0.34, "training": ALONE}),
-                             reference="dense-3-taught", margin=-1.0),
     "channels-50-gated": Row(model=R18, make=channels(macs_ratio=0.5, **GATED)),
     "channels-50-surgery": Row(model=R18, make=channels(macs_ratio=0.5, **SURGERY)),
     "dense-3-steadied": Row(model=R18, make=steadied(same)),

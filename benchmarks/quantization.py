@@ -10,11 +10,12 @@ from tempfile import mkdtemp
 
 from benchmarks.judged import ANSWERS, Beside, Page, Row
 from benchmarks.peers import by_nncf, by_onnxruntime
-from benchmarks.trained import CALIBRATION_IMAGES, context, training
+from benchmarks.trained import AVERAGED, CALIBRATION_IMAGES, context, training
 from compressor.candidate import Candidate
 from compressor.data.images import Images
-from compressor.methods import fine_tune, prune_weights, quantize_aware, quantize_static, quantize_weights
+from compressor.methods import distill, fine_tune, prune_weights, quantize_aware, quantize_static, quantize_weights
 from contract.methods.aware import QuantizeAware
+from contract.methods.distill import Distill
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.prune import PruneWeights
 from contract.methods.quantize import QuantizeStatic
@@ -25,6 +26,8 @@ RECOVERY: dict[str, object] = {
     "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True, "precision": "auto",
 }  # fmt: skip
 
+#: Calibration images of zeros that are chosen and made up for at once.
+SURGERY_IMAGES = 2048
 SAMPLES: dict[str, object] = {"samples": CALIBRATION_IMAGES}
 
 HEAD = """# Quantization
@@ -95,6 +98,31 @@ def deep_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Cand
     return make
 
 
+def surgical_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Candidate], Candidate]:
+    """The same with zeros at once, by surgery, and everything learnt from the original alone."""
+    zeros = PruneWeights(amount=amount, scope="global", importance="obs", samples=SURGERY_IMAGES)
+    codes = QuantizeWeights.model_validate(
+        {
+            "bits": bits,
+            "scheme": "codebook",
+            "all_layers": True,
+            "training": {**AVERAGED, "epochs": 1, "distill_from_original": True},
+        }
+    )
+
+    def make(made: Candidate) -> Candidate:
+        where = context(made, calibration=SURGERY_IMAGES)
+        pruned = distill.apply(prune_weights.apply(made, zeros, where), squares(epochs), where)
+        return quantize_weights.apply(pruned, codes, where)
+
+    return make
+
+
+def squares(epochs: int) -> Distill:
+    """So many epochs of learning the original's logits by squared error."""
+    return Distill.model_validate({**AVERAGED, "epochs": epochs, "objective": [{"objective": "mse"}]})
+
+
 R18, MN3 = "resnet18", "mobilenet_v3_small"
 ROWS: Mapping[str, Row | Beside] = {
     "int8": Row(model=R18, make=integers(), margin=-1.0),
@@ -135,6 +163,10 @@ ROWS: Mapping[str, Row | Beside] = {
     ),
     "deep-compression-95": Row(
         model=R18, make=deep_compression(0.95, epochs=5, bits=5), reference="trained-6", margin=-1.0
+    ),
+    "taught-6": Row(model=R18, make=lambda made: distill.apply(made, squares(6), context(made))),
+    "surgical-compression-95": Row(
+        model=R18, make=surgical_compression(0.95, epochs=5, bits=5), reference="taught-6", margin=-1.0
     ),
 }
 
