@@ -220,6 +220,7 @@ NoticeCode = Literal[
     "other_preprocessing",
     "low_bit_is_storage_only",
     "values_became_zero",
+    "layers_all_zero",
     "ruined_by_training",
 ]
 

@@ -243,5 +243,9 @@ def _record(pruned: Candidate, work: _Work, before: Tally, names: tuple[str, ...
     if left:
         context.record("layers_left_alone", list(left))
         context.notice("layers_left_alone", f"{', '.join(left[:4])} do not fit {_wanted(work.params)}.")
+    gone = [modules[name] for name, mask in masks.items() if not mask.any()]
+    if gone:
+        told = f"Every weight of {', '.join(gone[:4])} is zero: whatever comes in, the same goes out."
+        context.notice("layers_all_zero", told)
     if not names:
         raise UnfitModel(f"No layer fits {_wanted(work.params)}.")

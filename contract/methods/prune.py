@@ -109,7 +109,9 @@ class PruneWeights(Params):
         "patience and keep from where the amount is reached.",
     )
     recalibrate: bool = Field(
-        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
+        default=True,
+        description="Measure the statistics of batch normalization anew behind a cut at once, where there is data; a "
+        "training leaves those that it has seen.",
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to prune.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules to leave alone.")

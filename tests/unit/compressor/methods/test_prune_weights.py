@@ -254,6 +254,16 @@ def test_no_class_goes_with_the_filters(learnt: nn.Module) -> None:
     assert notes["layers_left_alone"] == ["fc"]
 
 
+def test_layers_of_zeros_alone_are_named(learnt: nn.Module) -> None:
+    # Given a step that leaves nothing of one layer, and half of another
+    notices: dict[NoticeCode, str] = {}
+    params = PruneWeights(amount=0.5, include=("layer1*",), amount_by_layer={"layer1.0.conv1": 1.0})
+    # When it is done
+    prune_weights.apply(small(learnt), params, Context(notice=notices.__setitem__))
+    # Then the first is named
+    assert notices["layers_all_zero"].startswith("Every weight of layer1.0.conv1 is zero")
+
+
 def test_every_output_loses_the_same_where_rows_are_compared(learnt: nn.Module) -> None:
     after = cut(learnt, importance="wanda", compare="row", amount=0.75)
     for mask in after.masks.values():
