@@ -38,8 +38,9 @@ the lower bound lies below its margin. `beside`: the same network, to the peer's
 answers; size is that of model.safetensors, to the original's. `w4a4`: four bits for weights and activations, by block
 reconstruction without training (`reconstructed`) and trained. `deep-compression`: zeros, then a codebook of 32 levels
 in each layer, with training in both steps: at 90 % three epochs and one; at 95 % five and one, beside a dense network
-given six (`trained-6`). `int8-trained` was done on an H100 (torch 2.11), and so was what it is compared with:
-`trained-3` has 84.64 % there too.
+given six (`trained-6`). `surgical-compression`: zeros at once by optimal brain surgery, five epochs of learning the
+original's logits alone, and one with the codebook, beside a dense network that learns so for six (`taught-6`).
+`int8-trained` was done on an H100 (torch 2.11), and so was what it is compared with: `trained-3` has 84.64 % there too.
 
 """
 
