@@ -82,10 +82,10 @@ def test_the_same_candidate_gives_the_same_bytes_without_a_trace_of_the_machine(
     first, second = (export(candidate, path, precision=precision).read_bytes() for path in paths)
     # Then the bytes are equal
     assert first == second
-    # And no readable run of them is a path, a source file, a module or a stack
+    # And no readable run of them is a path, a source file, a module or a stack; x/shape is the computed shape of x
     texts = [text.decode() for text in re.findall(rb"[\x20-\x7e]{6,}", first)]
     assert any("dropout" in text or "stem" in text for text in texts)
-    suspicious = [t for t in texts if re.search(r"\w/\w|\.py\b|site-packages|pkg\.torch|File \"|torch\.nn", t)]
+    suspicious = [t for t in texts if re.search(r"\w/(?!shape)\w|\.py\b|site-packages|pkg\.torch|File \"|torch\.nn", t)]
     assert suspicious == []
 
 
