@@ -50,8 +50,8 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
 
 def _check(candidate: Candidate, step: Params) -> None:
     # One that means nothing is a slip: what it should leave out would be worked on, without a word.
+    names = [name for name, _ in candidate.module.named_modules()]
     for field in ("include", "exclude"):
-        names = [name for name, _ in candidate.module.named_modules()]
         check_each(getattr(step, field, ()), names, pointer=f"/{field}")
     check = preflight(step.method)
     if check is not None:
