@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compressor.attention import ATTENTION
 from compressor.layers import weighted_modules
 from compressor.measure.counting import evaluating
+from contract.failures import UnfitModel
 
 #: Layers whose outputs are plain products of a weight with what they see.
 Seeing = nn.Linear | nn.Conv2d
@@ -197,6 +198,11 @@ def first_not_finite(module: nn.Module, layers: Mapping[str, nn.Module], batches
     return found[0] if found else None
 
 
+def not_finite(place: str, *, layer: str | None) -> UnfitModel:
+    """What is raised for NaN or infinity at a place of the network."""
+    return UnfitModel(f"The activations at {place} are not finite on the calibration images.", layer=layer)
+
+
 def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:
     """What one layer is given first when the network answers a batch; none where it is not run.
 
@@ -211,22 +217,6 @@ def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:
     with evaluating(module), watching({"layer": layer}, see), suppress(_Seen):
         module(x)
     return found[0] if found else None
-
-
-def input_products(module: nn.Module, layer: Seeing, batches: Iterable[Tensor]) -> Tensor | None:
-    """The sum of x x^T over all the columns x that one layer sees: (groups, features, features), float32.
-
-    None where the network does not run the layer.
-    """
-    total: Tensor | None = None
-    for x in batches:
-        seen = given(module, layer, x)
-        if seen is None:
-            return None
-        columns = unfolded(layer, seen.float())
-        product = columns @ columns.transpose(1, 2)
-        total = product if total is None else total.add_(product)
-    return total
 
 
 def damped(products: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from torch import nn
 
-from compressor.fitting import Aim, Batches, Fit, Reconstruction, can_be_fitted, fit
+from compressor.fitting import Fit, Reconstruction, can_be_fitted, fit
 from compressor.inputs import in_order_of_run
+from compressor.outcomes import Aim, Batches
 
 
 def reconstruct(

@@ -12,7 +12,7 @@ from compressor.candidate import Candidate
 from compressor.classes import names_of
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.fitting import Aim, Fit, fit
+from compressor.fitting import Fit, fit
 from compressor.inputs import in_order_of_run
 from compressor.layers import matching
 from compressor.lightening.activations import check_activations, functional, replace_activations
@@ -22,6 +22,7 @@ from compressor.lightening.dead import remove_dead
 from compressor.lightening.folding import fold
 from compressor.lightening.network import Network
 from compressor.measure.counting import count_macs, count_parameters
+from compressor.outcomes import Aim
 from compressor.training.normalization import following
 from contract.failures import UnfitModel
 from contract.methods.lighten import Lighten

@@ -12,7 +12,7 @@ from compressor.allotment import Option, allotted
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
-from compressor.inputs import ends, first_not_finite, in_order_of_run
+from compressor.inputs import ends, first_not_finite, in_order_of_run, not_finite
 from compressor.layers import check_each, first_meant, matching_weights, weighted_modules
 from compressor.measure.accuracy import answers
 from compressor.measure.fidelity import divergence, sqnr_db
@@ -20,7 +20,6 @@ from compressor.quantization.coding import Coded, Coding
 from compressor.quantization.fidelity import fidelity
 from compressor.quantization.fitting import Form
 from compressor.quantization.levels import LevelCodes
-from compressor.quantization.ranging import not_finite
 from compressor.training.normalization import following
 from compressor.training.recovery import recover
 from contract.failures import AlreadyQuantized, MissingData, NothingToQuantize, UnfitModel

@@ -11,8 +11,9 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from compressor.fitting import Aim, Batches, Fit, Reconstruction, can_be_fitted, fit
+from compressor.fitting import Fit, Reconstruction, can_be_fitted, fit
 from compressor.inputs import Seeing, in_order_of_run
+from compressor.outcomes import Aim, Batches
 from compressor.pruning.channels import Narrowed
 from compressor.pruning.heads import unfused_like
 

@@ -1,16 +1,17 @@
 """A network's weights become codes, layer after layer as they run, each on what reaches it by then."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, input_products, sees, sees_all
+from compressor.inputs import Seeing, not_finite, sees, sees_all
+from compressor.outcomes import Outcome, PlainAim, outcome, set_rows
 from compressor.quantization.fitting import Form, encoded
 from compressor.quantization.gptq import compensated
 from compressor.quantization.levels import LevelCodes
-from compressor.quantization.ranging import not_finite
 
 #: Bits of a weight that has no codes.
 FLOAT_BITS = 32
@@ -46,24 +47,28 @@ class Coding:
         """The codes of every weight, in the order of `forms`; the weights become what they mean."""
         found: dict[str, LevelCodes] = {}
         by_itself: dict[str, str] = {}
+        original = copy.deepcopy(self.module) if self.batches else None
         for number, (name, form) in enumerate(forms.items()):
             tell(number / len(forms), f"layer {number + 1} of {len(forms)}")
-            codes = self._compensated(name, form) if self.batches else self.encoded(name, form)
-            if isinstance(codes, str):
-                by_itself[name] = codes
-                codes = self.encoded(name, form)
+            seen = self._seen(name, original) if original else None
+            if isinstance(seen, str):
+                by_itself[name], seen = seen, None
+            codes = self._compensated(name, form, seen) if seen else self.encoded(name, form)
             if codes.size_bits < FLOAT_BITS * codes.codes.numel():
                 found[name] = codes
-                self._replace(name, codes)
+                self._replace(name, codes, seen)
         return Coded(found, {name: reason for name, reason in by_itself.items() if name in found})
 
     @torch.no_grad()
-    def _replace(self, name: str, codes: LevelCodes) -> None:
-        self.module.get_parameter(name).copy_(codes.dequantized())
+    def _replace(self, name: str, codes: LevelCodes, seen: Outcome | None) -> None:
+        layer, made = self.layers[name], codes.dequantized()
+        self.module.get_parameter(name).copy_(made)
+        if seen is not None and isinstance(layer, Seeing):
+            set_rows(layer, seen.with_best_bias(made.to(seen.yx).reshape(seen.unbiased.yx.shape)))
 
-    def _compensated(self, name: str, form: Form) -> LevelCodes | str:
-        """The codes of a weight for whose errors others make up, or why none can; raises `UnfitModel`."""
-        layer = self.layers[name]
+    def _seen(self, name: str, original: nn.Module) -> Outcome | str:
+        """What a layer sees and shall give, or why its errors cannot be made up for; raises `UnfitModel`."""
+        layer, owner = self.layers[name], name.rpartition(".")[0]
         if not sees(layer):
             return "what it sees cannot be unfolded"
         assert isinstance(layer, Seeing)
@@ -71,10 +76,22 @@ class Coding:
         if not sees_all(features):
             return f"it sees {features:,} numbers at once"
         assert self.batches is not None
-        products = input_products(self.module, layer, self.batches())
-        if products is None:
+        same = original.get_submodule(owner)
+        assert isinstance(same, Seeing)
+        seen = outcome(self.module, layer, PlainAim(original, same), self.batches())
+        if seen is None:
             return "the network does not call it"
-        if not products.isfinite().all():
-            owner = name.rpartition(".")[0]
+        if not seen.finite:
             raise not_finite(owner, layer=owner)
-        return compensated(self.module.get_parameter(name), products, form, kept=self.masks.get(name))
+        return seen
+
+    def _compensated(self, name: str, form: Form, seen: Outcome) -> LevelCodes:
+        """The codes of a weight, each making up for the errors of those before it, and all for those of layers before.
+
+        A bias will be the best there is.
+        """
+        weight, kept = self.module.get_parameter(name), self.masks.get(name)
+        free = seen.unbiased
+        mask = None if kept is None else kept.to(weight.device).reshape(free.yx.shape)
+        aim = free.aimed(weight.double().reshape(free.yx.shape), mask).reshape(weight.shape)
+        return compensated(aim, free.xx.float(), form, kept=kept)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from compressor.inputs import not_finite
 from compressor.measure.fidelity import sqnr_db
 from compressor.quantization.bias_correction import correct
 from compressor.quantization.graph import copied, sites
@@ -13,7 +14,6 @@ from compressor.quantization.integers import WeightCodes
 from compressor.quantization.lockstep import Lockstep, Mend, Pair, See
 from compressor.quantization.plan import ActivationCode, QuantizationPlan
 from compressor.quantization.products import Product, coded, products, result
-from compressor.quantization.ranging import not_finite
 from compressor.quantization.realize import realize
 from contract.failures import UnfitModel
 

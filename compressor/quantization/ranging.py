@@ -9,13 +9,14 @@ from torch.fx import GraphModule, Node
 
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.inputs import not_finite
 from compressor.quantization.calibration import Activity, calibrated, tracker
 from compressor.quantization.codes import activation_code
 from compressor.quantization.graph import sites
 from compressor.quantization.plan import TOP, ActivationCode
 from compressor.quantization.products import natural_range
 from compressor.quantization.symmetry import symmetric
-from contract.failures import InvalidDataset, MissingData, UnfitModel
+from contract.failures import InvalidDataset, MissingData
 from contract.methods.quantize import Calibrator
 
 _BATCH = 32
@@ -103,11 +104,6 @@ class Ranging:
         if self.symmetric:
             range_ = symmetric(range_)
         return activation_code(*range_, top=self.top).model_copy(update={"signed": self.signed})
-
-
-def not_finite(place: str, *, layer: str | None) -> UnfitModel:
-    """What is raised for NaN or infinity at a place of the network."""
-    return UnfitModel(f"The activations at {place} are not finite on the calibration images.", layer=layer)
 
 
 def _check(seen: Mapping[str, Activity], context: Context) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from compressor.least_squares import fitted
+
 #: Steps of the alternation, and by how many of them the mask has grown to what it shall be.
 _ROUNDS, _GROWN_BY = 30, 20
 #: How strongly weights and zeros pull at each other, where H has a diagonal of ones.
 _RHO = 1.0
-#: Steps of conjugate gradients by which what is left is fitted.
-_STEPS = 12
 
 #: From scores and the done part of the growing (0 to 1) to true where a weight stays.
 Choose = Callable[[Tensor, float], Tensor]
@@ -43,37 +43,3 @@ def operated(weight: Tensor, h: Tensor, choose: Choose) -> tuple[Tensor, Tensor]
 def _inverse(h: Tensor) -> Tensor:
     # In double precision, because what follows subtracts nearly equal numbers.
     return torch.cholesky_inverse(torch.linalg.cholesky(h.double())).to(h.dtype)
-
-
-def fitted(weight: Tensor, kept: Tensor, h: Tensor, *, start: Tensor, steps: int = _STEPS) -> Tensor:
-    """The weights within `kept` whose output is nearest to that of `weight`, from `start` on.
-
-    Conjugate gradients (Hestenes and Stiefel 1952) for every output at once, with H's diagonal as preconditioner; no
-    step makes the error larger.
-    """
-    mask, diagonal = kept.to(weight.dtype), h.diagonal(dim1=1, dim2=2).unsqueeze(1)
-    found = start * mask
-    residual = ((weight - found) @ h) * mask
-    scaled = residual / diagonal
-    direction, product = scaled.clone(), (residual * scaled).sum(2, keepdim=True)
-    for _ in range(steps):
-        image = (direction @ h) * mask
-        length = _ratio(product, (direction * image).sum(2, keepdim=True))
-        found += length * direction
-        residual -= length * image
-        scaled = residual / diagonal
-        before, product = product, (residual * scaled).sum(2, keepdim=True)
-        direction = scaled + _ratio(product, before) * direction
-    return found
-
-
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """0 where there is nothing left to divide by: that output is fitted."""
-    return torch.where(below > 0, above / below.clamp_min(torch.finfo(below.dtype).tiny), 0.0)
-
-
-def output_error(weight: Tensor, other: Tensor, h: Tensor) -> float:
-    """trace(D H D^T) for the difference D of two weights, as a part of that of the first."""
-    difference = weight - other
-    whole = ((weight @ h) * weight).sum().clamp_min(1e-30)
-    return float(((difference @ h) * difference).sum() / whole)

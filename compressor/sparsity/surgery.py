@@ -1,15 +1,20 @@
-"""Optimal brain surgery on a network: layer after layer as they run, each on what reaches it by then."""
+"""Optimal brain surgery on a network: layer after layer as they run, each on what reaches it by then.
 
+What a layer aims at is what it gave before any was cut, so it also makes up for what those before it have lost.
+"""
+
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compressor.inputs import Seeing, damped, input_products
+from compressor.inputs import Seeing, damped, not_finite
+from compressor.outcomes import Outcome, PlainAim, outcome, set_rows
 from compressor.sparsity.amounts import cubic
 from compressor.sparsity.cutting import Cut, choice, ranked
-from compressor.sparsity.hessian import operated, output_error
+from compressor.sparsity.hessian import operated
 from compressor.sparsity.importance import Look, magnitude
 
 
@@ -39,14 +44,17 @@ def operate(
     run are left as they are and out of the result.
     """
     one_by_one = _one_by_one(look, cut, earlier, now)
-    found: dict[str, Operated] = {}
-    for number, (name, weight) in enumerate(look.weights.items()):
-        layer = look.layers[name]
+    original, found = copy.deepcopy(look.module), dict[str, Operated]()
+    for number, name in enumerate(look.weights):
         tell(number / len(look.weights), f"layer {number + 1} of {len(look.weights)}")
+        layer, same = look.layers[name], original.get_submodule(cut.modules[name])
         assert isinstance(layer, Seeing)
-        products = input_products(look.module, layer, look.batches())
-        if products is not None:
-            found[name] = _operated(name, weight, products, one_by_one, earlier.get(name))
+        assert isinstance(same, Seeing)
+        seen = outcome(look.module, layer, PlainAim(original, same), look.batches())
+        if seen is not None and not seen.finite:
+            raise not_finite(cut.modules[name], layer=cut.modules[name])
+        if seen is not None:
+            found[name] = _operated(name, layer, seen, one_by_one, earlier.get(name))
     return found
 
 
@@ -64,19 +72,19 @@ def _one_by_one(look: Look, cut: Cut, earlier: Mapping[str, Tensor], now: Callab
 
 
 @torch.no_grad()
-def _operated(name: str, weight: nn.Parameter, products: Tensor, cut: Cut, earlier: Tensor | None) -> Operated:
-    groups, features, _ = products.shape
-    grouped = (groups, -1, features)
-
+def _operated(name: str, layer: Seeing, seen: Outcome, cut: Cut, earlier: Tensor | None) -> Operated:
+    shape = layer.weight.shape
     last = torch.empty(0)
 
     def choose(scores: Tensor, done: float) -> Tensor:
         nonlocal last
-        last = scores.view(weight.shape)
+        last = scores.view(shape)
         kept = cut.kept({name: ranked(last, earlier)}, now=lambda amount: cubic(amount, done))[name]
-        return (kept if earlier is None else kept & earlier.to(kept.device)).view(grouped)
+        return (kept if earlier is None else kept & earlier.to(kept.device)).view(scores.shape)
 
-    h, before = damped(products), weight.detach().float().reshape(grouped)
-    after, kept = operated(before, h, choose)
-    weight.copy_(after.view(weight.shape))
-    return Operated(kept.view(weight.shape), output_error(before, after, h), choice(last, earlier))
+    free = seen.unbiased
+    aim = free.aimed(layer.weight.double().reshape(free.yx.shape))
+    after, kept = operated(aim.float(), damped(free.xx).float(), choose)
+    made = after.double()
+    set_rows(layer, seen.with_best_bias(made))
+    return Operated(kept.view(shape), free.error(made), choice(last, earlier))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.fitting import Aim, fit
+from compressor.fitting import fit
+from compressor.outcomes import Aim
 
 
 class Two(nn.Module):

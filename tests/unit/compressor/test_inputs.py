@@ -8,8 +8,8 @@ from compressor.inputs import (
     Seeing,
     drawn,
     ends,
+    given,
     in_order_of_run,
-    input_products,
     input_squares,
     places_drawn,
     places_in,
@@ -58,20 +58,16 @@ class Network(nn.Module):
         return self.second(self.first(x).relu()).mean((2, 3))
 
 
-def test_products_are_sums_over_all_batches() -> None:
+def test_squares_are_sums_over_all_batches() -> None:
     # Given a network and two batches / When what its second layer sees is gathered
     network, batches = Network(), [image(2), image(3)]
-    products = input_products(network, network.second, batches)
-    # Then it is x x^T over all positions of all images, and its diagonal is the squares
     seen = torch.cat([network.first(x).relu().transpose(0, 1).flatten(1) for x in batches], 1)
-    assert products is not None
-    assert torch.allclose(products[0], seen @ seen.T, rtol=1e-4)
+    # Then the squares are those over all positions of all images
     layers: dict[str, Seeing] = {"second": network.second, "idle": network.idle}
     squares = input_squares(network, layers, batches)
     assert torch.allclose(squares["second"][0], seen.double().square().sum(1), rtol=1e-4)
     # And a layer that is never run has none
     assert set(squares) == {"second"}
-    assert input_products(network, network.idle, batches) is None
 
 
 class Attentive(nn.Module):
@@ -108,7 +104,7 @@ def test_nothing_behind_the_layer_is_run() -> None:
 
     network.second.register_forward_pre_hook(fail)
     # When what its first layer sees is gathered / Then it is not
-    assert input_products(network, network.first, [image()]) is not None
+    assert given(network, network.first, image()) is not None
 
 
 @pytest.mark.parametrize(

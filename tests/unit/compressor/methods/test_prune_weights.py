@@ -9,6 +9,7 @@ from torch import nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.inputs import given
 from compressor.measure.accuracy import answers
 from compressor.measure.counting import zeros
 from compressor.methods import prune_weights
@@ -303,6 +304,28 @@ def test_surgery_and_statistics_keep_the_answers(learnt: nn.Module) -> None:
     errors = notes["output_error"]
     assert isinstance(errors, dict)
     assert all(0 <= float(str(error)) < 1 for error in errors.values())
+
+
+def test_a_layer_makes_up_for_what_those_before_it_have_lost(learnt: nn.Module) -> None:
+    # Given a network of which most weights go, by surgery
+    notes: dict[str, Json] = {}
+    pruned = cut(learnt, notes, amount=0.8, importance="obs", recalibrate=False).module
+    # When what each layer gives out is compared with what it gave in the network as it was
+    told = notes["output_error"]
+    assert isinstance(told, dict)
+    lost = {name: apart(pruned, learnt, name) for name in told}
+    # Then the report has told just that, and not what the layer has lost by itself
+    assert {name: float(str(error)) for name, error in told.items()} == pytest.approx(lost, rel=0.25)
+
+
+def apart(network: nn.Module, original: nn.Module, name: str) -> float:
+    """How far a layer's outputs are apart in two networks; a part of those of the second, or of their variance."""
+    x = next(DATA.batches(len(DATA.labels), device=torch.device("cpu"))).x
+    layer, same = network.get_submodule(name), original.get_submodule(name)
+    with torch.no_grad():
+        made, wanted = layer(given(network, layer, x)), same(given(original, same, x))
+    whole = wanted if same.bias is None else wanted - wanted.mean((0, *range(2, wanted.ndim)), keepdim=True)
+    return float((made - wanted).square().sum() / whole.square().sum())
 
 
 def test_surgery_spreads_an_amount_over_layers_by_magnitude(learnt: nn.Module) -> None:

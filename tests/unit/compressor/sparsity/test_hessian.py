@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from compressor.inputs import damped
+from compressor.least_squares import fitted
 from compressor.sparsity.amounts import cubic
-from compressor.sparsity.hessian import Choose, fitted, operated, output_error
+from compressor.sparsity.hessian import Choose, operated
 
 
 def hessian(features: int, samples: int, groups: int = 1) -> Tensor:
@@ -31,6 +32,12 @@ def lowest(amount: float, allowed: Tensor | None = None) -> Choose:
         return kept.view(scores.shape)
 
     return choose
+
+
+def output_error(w: Tensor, other: Tensor, h: Tensor) -> float:
+    """What of a weight's output another one loses, as a part of its sum of squares."""
+    difference = w - other
+    return float(((difference @ h) * difference).sum() / ((w @ h) * w).sum())
 
 
 def best_within(w: Tensor, kept: Tensor, h: Tensor) -> Tensor:
