@@ -27,8 +27,6 @@ from compressor.quantization.processor import INTEGERS
 from compressor.quantization.ranging import Ranging, side_by_side
 from compressor.quantization.selection import replace_weights, report_target
 from compressor.training.recovery import recover
-from compressor.training.splitting import split_of
-from compressor.training.state import AfterUpdate, Run
 from contract.failures import AlreadyQuantized
 from contract.methods.aware import QuantizeAware
 
@@ -129,24 +127,11 @@ class _Step(IntegerStep[QuantizeAware]):
         aware = made_aware(graph, self.weights, start.activations, rounding=self._activation)
         student = replace(self.candidate, module=aware.network)
         context = replace(self.context, progress=self._progress)
-        run = recover(student, self.params, context, after_update=self._freezing(aware))
+        run = recover(student, self.params, context)
         return aware, run.coded(self.candidate).plan
 
     def _progress(self, fraction: float, phase: str) -> None:
         self.context.progress(_MEASURING + (1 - _MEASURING) * fraction, phase)
-
-    def _freezing(self, aware: Aware) -> AfterUpdate:
-        learn = split_of(self.params, self.context).learn
-        free = self.params.normalizing * self.params.epochs * len(learn.batch_sizes(self.params.batch_size))
-        if not free:
-            aware.freeze()
-
-        def after_update(run: Run, iteration: int) -> None:
-            del run
-            if iteration + 1 >= free:
-                aware.freeze()
-
-        return after_update
 
     def tell(self, before: Draft, after: Draft) -> None:
         """What came of it: the answers are compared with those of the network as it was before the step."""

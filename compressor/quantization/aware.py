@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 
+from compressor.freezing import Normalization
 from compressor.quantization.graph import aten, sites
 from compressor.quantization.integers import WeightCodes
 from compressor.quantization.learned import ActivationStep, WeightStep
@@ -32,31 +31,6 @@ Rounding = Callable[[ActivationCode, float], ActivationStep]
 _PARTS = "fake_quantization"
 
 
-class Normalization(nn.Module):
-    """Batch normalization over what it is given: by the batch's own statistics in training, until it is frozen."""
-
-    #: Kept with a checkpoint, so that a training that goes on knows it.
-    frozen: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("frozen", torch.tensor(False))
-
-    def forward(
-        self,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mean: Tensor,
-        variance: Tensor,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        """Activations (N, C, ...) of mean 0 and variance 1, scaled and shifted; the running statistics follow."""
-        training = self.training and not bool(self.frozen)
-        return F.batch_norm(x, mean, variance, weight, bias, training=training, momentum=momentum, eps=eps)
-
-
 @dataclass(frozen=True, eq=False)
 class Aware:
     """A network that can be trained in the candidate's place."""
@@ -67,12 +41,6 @@ class Aware:
     weights: Mapping[str, Rounder]
     #: By site.
     activations: Mapping[str, ActivationStep]
-
-    def freeze(self) -> None:
-        """From now on batch normalization goes by its running statistics, as it does when it is deployed."""
-        for part in self.network.modules():
-            if isinstance(part, Normalization):
-                part.frozen.fill_(True)
 
     def weight_codes(self) -> dict[str, WeightCodes]:
         """The codes that weights have now."""

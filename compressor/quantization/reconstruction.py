@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter
 
-from compressor.quantization.aware import Aware, Normalization, made_aware
+from compressor.freezing import Normalization, freeze
+from compressor.quantization.aware import Aware, made_aware
 from compressor.quantization.learned import ActivationStep
 from compressor.quantization.plan import ActivationCode
 from compressor.quantization.products import products
@@ -59,8 +60,7 @@ class Reconstruction:
         """
         multiplying = [product.node for product in products(graph)]
         aware = made_aware(graph, weights, activations)
-        aware.freeze()
-        aware.network.to(self.device)
+        freeze(aware.network.to(self.device))
         for site in aware.activations.keys() & fixed:
             aware.activations[site].requires_grad_(False)
         found, exact, coded = units(graph, multiplying), images, images

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Batch, Images
+from compressor.freezing import freeze
 from compressor.measure.accuracy import BATCH, answers, loss
 from compressor.measure.counting import evaluating
 from compressor.quantization.levels import LevelCodes
@@ -168,6 +169,8 @@ class _Work:
 
     def _update(self, batch: Batch, iteration: int) -> Tensor:
         run, recipe = self.run, self._recipe
+        if iteration >= recipe.normalizing * self._updates:
+            freeze(run.module)
         set_rate(run.optimizer, self._rate(iteration))
         run.optimizer.zero_grad(set_to_none=True)
         with autocast(self._context.device, bf16=self._bf16):

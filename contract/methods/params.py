@@ -72,6 +72,14 @@ class Recipe(Value):
         lt=1,
         description="Decay of a moving average of the weights, such as 0.999, which is what is then kept; 0: none.",
     )
+    freeze_after: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Part of the training after which batch normalization keeps its statistics, as it does when it is "
+        "deployed; before, it goes by those of each batch. 0 serves a network that is nearly right, and was trained on "
+        "more, or otherwise changed, images than these. Null: never.",
+    )
     precision: Literal["float32", "bf16", "auto"] = Field(
         default="float32",
         description="Of the forward and backward pass; weights and updates stay float32. auto takes bf16 where the "
@@ -101,6 +109,11 @@ class Recipe(Value):
     def reads_labels(self) -> bool:
         """Whether the training data must be labelled."""
         return True
+
+    @property
+    def normalizing(self) -> float:
+        """The part of the training in which batch normalization goes by each batch."""
+        return 1.0 if self.freeze_after is None else self.freeze_after
 
 
 class Recovery(Recipe):

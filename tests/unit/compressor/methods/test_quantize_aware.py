@@ -16,6 +16,7 @@ from compressor.exports import openvino
 from compressor.exports.onnx import export
 from compressor.exports.onnx_runtime import int8_macs_fraction
 from compressor.exports.openvino_runtime import open_file
+from compressor.freezing import freeze
 from compressor.methods import quantize_dynamic, quantize_static, quantize_weights
 from compressor.methods.quantize_aware import apply
 from compressor.models import files
@@ -94,8 +95,8 @@ def test_what_trains_answers_as_what_is_deployed(network: Any) -> None:
     # Given a plan / When the network in training computes what it means
     planned = quantize_static.apply(network(), QuantizeStatic(correct_bias=False), context_for(network()))
     aware, x = aware_of(planned), inputs_for(planned)
-    aware.freeze()
-    found = aware.network.train()(x)
+    freeze(aware.network.train())
+    found = aware.network(x)
     # Then it answers as the simulated integers, and every weight and step that is free learns of it
     assert distance(answers(simulated(planned), x), found.detach()) < 1e-3
     found.square().sum().backward()
@@ -135,8 +136,8 @@ def test_frozen_statistics_stay_and_free_ones_follow() -> None:
     followed = mean.clone()
     # Then the candidate's statistics follow in training, until they are frozen
     assert not torch.equal(followed, before)
-    aware.freeze()
-    aware.network.train()(x)
+    freeze(aware.network)
+    aware.network(x)
     assert torch.equal(mean, followed)
 
 

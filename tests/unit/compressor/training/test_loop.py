@@ -100,9 +100,30 @@ def test_what_is_pruned_stays_zero_and_the_rest_learns(optimizer: Literal["adam"
     assert (weight[mask] != before[mask]).all()
 
 
+@pytest.mark.parametrize(("freeze_after", "followed"), [(0.0, 0), (0.5, 10), (None, 20)])
+def test_statistics_follow_until_they_are_frozen_and_weights_to_the_end(
+    freeze_after: float | None, followed: int
+) -> None:
+    # Given a training of twenty updates, judged behind each epoch / When statistics are frozen behind a part of it
+    params = FineTune(epochs=4, batch_size=8, held_out=0.2, freeze_after=freeze_after)
+    context, moved, learnt, start = Context(train=DATA), list[bool](), list[bool](), candidate()
+    mean, weight = start.module.get_buffer("stem.1.running_mean"), start.module.get_parameter("stem.1.weight")
+    seen = {"mean": mean.clone(), "weight": weight.clone()}
+
+    def look(run: Run, number: int) -> None:
+        moved.append(not torch.equal(mean, seen["mean"]))
+        learnt.append(not torch.equal(weight, seen["weight"]))
+        seen.update(mean=mean.clone(), weight=weight.clone())
+
+    train(start, params, context, objective=cross_entropy, images=split_of(params, context), after_update=look)
+    # Then they have moved in every update until then, and in none behind; weights have moved in all
+    assert moved == [True] * followed + [False] * (20 - followed)
+    assert all(learnt)
+
+
 EVERYTHING: dict[str, object] = {
     "mix": "cutmix", "label_smoothing": 0.1, "average": 0.9, "clip_norm": 1.0, "schedule": "one_cycle",
-    "held_out": 0.2, "keep": "best", "patience": 4,
+    "held_out": 0.2, "keep": "best", "patience": 4, "freeze_after": 0.6,
 }  # fmt: skip
 
 
