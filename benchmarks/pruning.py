@@ -13,7 +13,7 @@ import torch_pruning as tp
 from torch import nn
 
 from benchmarks.judged import Beside, Page, Row
-from benchmarks.trained import CALIBRATION_IMAGES, LEARNING_RATE, LESSONS, context, device, training
+from benchmarks.trained import CALIBRATION_IMAGES, LEARNING_RATE, LESSONS, SETTLED, context, device, training
 from compressor.candidate import Candidate
 from compressor.measure.counting import count_macs
 from compressor.methods import distill, fine_tune, prune_channels, prune_weights
@@ -36,7 +36,8 @@ Written by `make bench-pruning` on {made}. Networks trained on CIFAR-10 (a JPEG
 copy) at 64 pixels, 5,000 validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
 network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside; `taught`: from
-the original alone, as `mobilenet-channels-50` does; `steadied`: at a fifth of the rate, as `channels-50` and
+the original alone, as `mobilenet-channels-50` does; `settled`: so too, in small steps and with frozen statistics;
+`steadied`: at a fifth of the rate, as `channels-50` and
 `torch-pruning-50` do; `attentive`: from where the original's features are large too, on rectangles of the images, as
 `channels-25` does; `dropped`, `fitted`, `gated` and `surgery` ones have seen no training);
 `beside`: the same network, to the reference's. Loss in nats; KL to the original's answers; size is that of
@@ -49,7 +50,9 @@ elsewhere: `dense-3` at 84.38 %, `2:4-3` -0.40 (-0.94) to it, `surgery-95` -0.60
 
 def weights(**params: object) -> Callable[[Candidate], Candidate]:
     """Our prune_weights."""
-    return lambda made: prune_weights.apply(made, PruneWeights.model_validate(params), context(made))
+    step = PruneWeights.model_validate(params)
+    images = max(step.samples, CALIBRATION_IMAGES)
+    return lambda made: prune_weights.apply(made, step, context(made, calibration=images))
 
 
 def at_once(**params: object) -> Callable[[Candidate], Candidate]:
@@ -138,6 +141,8 @@ def same(made: Candidate) -> Candidate:
 #: The same learning from the original beside the labels.
 DISTILLED = RECOVERY | {"distill_from_original": True}
 GRADUAL: dict[str, object] = {"scope": "global", "schedule": "gradual", "pruned_by": 2 / 3, "training": RECOVERY}
+#: From the original alone, without disturbing what is right already.
+SETTLING: dict[str, object] = {**SETTLED, "epochs": 3, "distill_from_original": True}
 #: Chosen by what the loss would rise by without them, for what they cost; looked at anew in each round, and fitted to
 #: many images in the last.
 GATED: dict[str, object] = {
@@ -159,6 +164,10 @@ ROWS: Mapping[str, Row | Beside] = {
     "gradual-95-obs": Row(model=R18, make=weights(amount=0.95, **GRADUAL | {"importance": "obs", "samples": 512,
                                                                             "pruned_by": 0.34}),
                           reference="dense-3", margin=-1.0),
+    "dense-3-settled": Row(model=R18, make=recovered(same, SETTLING)),
+    "gradual-95-settled": Row(model=R18, make=weights(amount=0.95, **GRADUAL | {
+                                  "importance": "obs", "samples": 1024, "pruned_by": 0.25, "training": SETTLING}),
+                              reference="dense-3-settled", margin=-1.0),
     "gradual-98": Row(model=R18, make=weights(amount=0.98, **GRADUAL), reference="dense-3"),
     "dense-3-distilled": Row(model=R18, make=recovered(same, DISTILLED)),
     "gradual-95-distilled": Row(model=R18, make=weights(amount=0.95, **GRADUAL | {"training": DISTILLED}),
