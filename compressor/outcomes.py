@@ -17,6 +17,9 @@ from compressor.least_squares import fitted
 #: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
 Batches = Callable[[], Iterable[Tensor]]
 
+#: What float32 may get wrong of products, as a part of them: all that there seems to be of what never varies.
+_ROUNDING = 1e-5
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -83,10 +86,12 @@ class Outcome:
         if not self.biased:
             return self
         sums, total, ones = self.xx[:, :-1, -1:], self.yx[..., -1:], self.xx[:, -1:, -1:]
+        xx = self.xx[:, :-1, :-1] - sums @ sums.mT / ones
+        varies = _mean_square(xx) > _ROUNDING * _mean_square(self.xx[:, :-1, :-1])
         return replace(
             self,
-            xx=self.xx[:, :-1, :-1] - sums @ sums.mT / ones,
-            yx=self.yx[..., :-1] - total @ sums.mT / ones,
+            xx=xx * varies,
+            yx=(self.yx[..., :-1] - total @ sums.mT / ones) * varies,
             yy=self.yy - float((total.square() / ones).sum()),
             biased=False,
         )
@@ -112,6 +117,11 @@ class Outcome:
             yy=self.yy + other.yy,
             count=self.count + other.count,
         )
+
+
+def _mean_square(xx: Tensor) -> Tensor:
+    """Of the features of each group: (groups, 1, 1)."""
+    return xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from compressor.measure.accuracy import answers
 from compressor.measure.counting import count_macs, count_parameters
 from compressor.models.edits import Remove, apply_edits
 from compressor.pruning.blocks import by_fidelity, by_magnitude, by_output, removable_blocks
-from compressor.training.normalization import ENOUGH, recalibrate
+from compressor.training.normalization import recalibrate_on_few
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.depth import PruneBlocks
@@ -50,8 +50,7 @@ def apply(candidate: Candidate, params: PruneBlocks, context: Context) -> Candid
     context.record("parameters_left", costs.parameters_left(removed))
     made = _without(candidate, removed)
     if params.recalibrate and context.calibration is not None:
-        few = context.calibration.take(ENOUGH, seed=context.seed)
-        recalibrate(made.module, few, device=context.device)
+        recalibrate_on_few(made.module, context.calibration, seed=context.seed, device=context.device)
     return made
 
 

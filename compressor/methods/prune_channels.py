@@ -17,7 +17,7 @@ from compressor.pruning.channels import Narrowed, Pruning, Target, narrow
 from compressor.pruning.latency import Reached, least_ratio
 from compressor.pruning.reconstruction import Goal, reconstruct
 from compressor.pruning.rounds import Rounds, SoFar, Start
-from compressor.training.normalization import ENOUGH, recalibrate
+from compressor.training.normalization import recalibrate_on_few
 from contract.failures import MissingData, UnfitModel
 from contract.methods import Role
 from contract.methods.prune import TARGETS, PruneChannels
@@ -152,8 +152,7 @@ def _make_up(
     # Layers that give what they gave have no use for other statistics.
     whole = params.reconstruct and _reconstruct(narrowed, goal, shape, images, context)
     if params.recalibrate and not whole:
-        few = context.calibration.take(ENOUGH, seed=context.seed)
-        recalibrate(narrowed.module, few, device=context.device)
+        recalibrate_on_few(narrowed.module, context.calibration, seed=context.seed, device=context.device)
 
 
 def _reconstruct(narrowed: Narrowed, goal: Goal, shape: tuple[int, int, int], images: Images, context: Context) -> bool:

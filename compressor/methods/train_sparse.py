@@ -11,7 +11,7 @@ from compressor.layers import matches, matching, weight_names, weighted_modules
 from compressor.pruning.slices import channel_slices
 from compressor.sparsity.histogram import Tally, histogram
 from compressor.sparsity.proximal import Shrink, shrinking, soft_threshold
-from compressor.training.normalization import ENOUGH, normalizations, recalibrate
+from compressor.training.normalization import normalizations, recalibrate_on_few
 from compressor.training.recovery import recover
 from compressor.training.splitting import split_of
 from contract.failures import UnfitModel
@@ -37,9 +37,7 @@ def apply(candidate: Candidate, params: TrainSparse, context: Context) -> Candid
     after = shrinking(shrink, strength=params.strength, growing=params.growing, updates=params.epochs * per_epoch)
     recover(candidate, params, context, after_update=after)
     # The running statistics lag behind weights that shrink with every update.
-    recalibrate(
-        candidate.module, (context.calibration or images.learn).take(ENOUGH, seed=context.seed), device=context.device
-    )
+    recalibrate_on_few(candidate.module, context.calibration or images.learn, seed=context.seed, device=context.device)
     left = {name: candidate.module.get_parameter(name) for name in pulled}
     context.record("histogram", histogram(before, left))
     context.record("zeros", sum(int((t == 0).sum()) for t in left.values()) / sum(t.numel() for t in left.values()))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressor.data.images import Images
 
 #: Images on which statistics are well enough known.
-ENOUGH = 1024
+_ENOUGH = 1024
 _BATCH = 64
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -43,6 +43,11 @@ def recalibrate(module: nn.Module, images: Images, *, device: torch.device) -> i
     for name, part in normalizations(module).items():
         _set(part, found[name])
     return len(found)
+
+
+def recalibrate_on_few(module: nn.Module, images: Images, *, seed: int, device: torch.device) -> None:
+    """Recalibrate behind a change of the network, on as many of the images as are enough."""
+    recalibrate(module, images.take(_ENOUGH, seed=seed), device=device)
 
 
 @torch.no_grad()
@@ -81,7 +86,7 @@ def following(module: nn.Module, images: Images | None, *, seed: int, device: to
     if images is None:
         yield
         return
-    few = images.take(ENOUGH, seed=seed)
+    few = images.take(_ENOUGH, seed=seed)
     before = moments(module, few, device=device)
     yield
     shift(module, few, before, device=device)

@@ -114,6 +114,17 @@ def test_the_best_bias_gives_the_mean_that_was_given_before() -> None:
     assert torch.allclose(found[0, :, -1], mean, atol=0.05)
 
 
+def test_where_nothing_ever_varies_a_layer_stays_as_it_is() -> None:
+    # Given images all of one gray, so that a layer sees nothing vary but what rounding makes of it
+    network = Two()
+    network.first = nn.Conv2d(3, 4, 1)
+    seen = seen_by(network, network, [torch.full((16, 3, 8, 8), 0.3)])
+    # When it aims / Then its weight is what it was, and its bias too
+    weight = rows(network.second)[..., :-1]
+    assert torch.equal(seen.unbiased.aimed(weight), weight)
+    assert torch.allclose(seen.with_best_bias(weight), rows(network.second), atol=1e-4)
+
+
 def test_a_layer_that_pads_by_itself_is_looked_at_as_its_weight_goes() -> None:
     # Given such a layer / When only its weight counts
     network = Two(kind=Padded)
