@@ -1,14 +1,17 @@
 """Networks built by name from torchvision and timm: the architecture alone, never anybody's weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from compressor.models.torchvision_ops import torchvision
+from compressor.models.uncompiled import without_compiler
 from contract.failures import InvalidArchitecture
 from contract.model import Architecture
 
@@ -31,6 +34,9 @@ _NO_OPTIONS = {
     "in_chans": 'Of gray images, preprocessing has the channels "gray".',
 }
 
+#: What fills tensors with random numbers, and bends these to those of another distribution.
+_RANDOM = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_})
+
 
 @cache
 def names(library: str) -> frozenset[str]:
@@ -39,9 +45,32 @@ def names(library: str) -> frozenset[str]:
         models = torchvision().models
         return frozenset(models.list_models(module=models))
     torchvision()  # Which timm imports, and which may need its operators declared.
-    import timm  # Half a second that torchvision's networks need not wait for.
+    with without_compiler():
+        import timm  # Half a second that torchvision's networks need not wait for.
 
     return frozenset(timm.list_models())
+
+
+class _Unfilled(TorchFunctionMode):
+    """Tensors without numbers get no random ones either: torch would load its compiler to do nothing."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What the function gives, or the tensor that it would have filled."""
+        given = kwargs or {}
+        if func in _RANDOM or getattr(func, "__module__", "") == nn.init.__name__:
+            tensor = args[0] if args else given.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
+        return func(*args, **given)
+
+
+@contextmanager
+def _hollow() -> Iterator[None]:
+    """Within this block networks are built with shapes only."""
+    with torch.device("meta"), _Unfilled():
+        yield
 
 
 def build(
@@ -60,7 +89,7 @@ def build(
     construct = _constructor(architecture, options, in_channels)
     if device != "meta":
         _check_size_hollow(architecture, construct)
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]), _hollow() if device == "meta" else torch.device(device):
         torch.manual_seed(seed)
         module = _constructed(architecture, construct)
     _check_size(architecture, module)
@@ -119,7 +148,7 @@ def _told(architecture: Architecture) -> str:
 def _check_size_hollow(architecture: Architecture, construct: Callable[[], nn.Module]) -> None:
     """Count the parameters before any memory is taken for them."""
     try:
-        with torch.device("meta"):
+        with _hollow():
             hollow = construct()
     except Exception:
         # Some constructors compute with their tensors, which meta tensors cannot; a wrong option fails for real below.

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import torch
 
+from compressor.models.uncompiled import without_compiler
+
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -41,4 +43,5 @@ def torchvision() -> ModuleType:
             if not hasattr(torch.ops.torchvision, name):
                 library.define(schema)  # type: ignore[no-untyped-call]
         _libraries.append(library)
-    return importlib.import_module("torchvision")
+    with without_compiler():
+        return importlib.import_module("torchvision")
