@@ -71,7 +71,7 @@ class QuantizeWeights(Params):
     rounding: Literal["nearest", "gptq"] = Field(
         default="nearest",
         description="Each weight to its nearest level, or one after the other, what is still to come making up for the "
-        "error on calibration images (GPTQ, Frantar et al. 2023).",
+        "error on calibration images, and for those of the layers before (GPTQ, Frantar et al. 2023; Li et al. 2025).",
     )
     bits_by_layer: dict[str, Bits] = Field(
         default_factory=dict,

@@ -41,7 +41,7 @@ class PruneWeights(Params):
         description="What tells a weight's importance: its magnitude; chance; magnitude times gradient, summed over "
         "batches (Molchanov et al. 2017); its share of what its layer still has (LAMP, Lee et al. 2021); magnitude "
         "times the norm of its input (Wanda, Sun et al. 2023); its effect on the layer's output, the other weights "
-        "making up for it (OBS: Hassibi and Stork 1993; by ADMM, Boza 2024).",
+        "making up for it and for what layers before have lost (OBS: Hassibi and Stork 1993; by ADMM, Boza 2024).",
     )
     amount: float | None = Field(
         default=None,
