@@ -43,7 +43,8 @@ the original alone, as `mobilenet-channels-50` does; `settled`: so too, in small
 `beside`: the same network, to the reference's. Loss in nats; KL to the original's answers; size is that of
 model.safetensors, to the original's. With the same seed on an H100 (torch 2.11) trained rows came out up to 0.6 points
 elsewhere: `dense-3` at 84.38 %, `2:4-3` -0.40 (-0.94) to it, `surgery-95` -0.60 (-1.11), `gradual-98` -3.28 (-4.13).
-`gradual-95-obs` stands beside a `dense-3` of its own machine, which has 84.14 % there.
+`gradual-95-obs` stands beside a `dense-3` of its own machine, which has 84.14 % there; it and `surgery-95` were done
+by an earlier surgery, at which layers aimed at their own outputs, and not at what they gave before all.
 
 """
 
