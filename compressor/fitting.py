@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from compressor.context import Context
 from compressor.inputs import Seeing, sees, sees_all
-from compressor.least_squares import fitted
 from compressor.outcomes import Aim, Outcome, outcome, rows, set_rows
 
 #: Of the mean of the features' squares: how strongly the weights are held where they were before the fit, where there
@@ -66,10 +65,7 @@ def fit(
     if seen is None or not seen.finite:
         return None
     start, h = rows(layer), _held(seen, layer.weight[0].numel())
-    missing = seen.yx - start @ seen.xx
-    found = start + torch.cholesky_solve(missing.mT, torch.linalg.cholesky(h)).mT
-    if kept is not None:
-        found = fitted(found, _with_bias(layer, kept), h, start=start)
+    found = seen.aimed(start, h, None if kept is None else _with_bias(layer, kept))
     set_rows(layer, found)
     return Fit(seen.error(start), seen.error(found))
 

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, columns_wanted, damped, drawn, given, places_drawn
+from compressor.inputs import Seeing, columns_wanted, drawn, given, not_finite, places_drawn
 from compressor.least_squares import fitted
 
 #: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
@@ -73,9 +73,11 @@ class Outcome:
         left = self.yy - 2 * float((weight * self.yx).sum()) + float(((weight @ self.xx) * weight).sum())
         return max(0.0, left) / max(self.yy, 1e-30)
 
-    def aimed(self, weight: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What gives nearly what is aimed at, near a weight (groups, outputs, features); zero where `kept` is false."""
-        h = damped(self.xx)
+    def aimed(self, weight: Tensor, h: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What gives nearly what is aimed at, near a weight (groups, outputs, features); zero where `kept` is false.
+
+        `h` are the products of the features, made regular.
+        """
         missing = self.yx - weight @ self.xx
         found = weight + torch.cholesky_solve(missing.mT, torch.linalg.cholesky(h)).mT
         return found if kept is None else fitted(found, kept, h, start=weight)
@@ -136,6 +138,17 @@ def outcome(network: nn.Module, layer: Seeing, aim: Aim, batches: Iterable[Tenso
         seen = Outcome((x @ x.mT).double(), (y @ x.mT).double(), yy, x.shape[2], layer.bias is not None)
         total = seen if total is None else total.and_also(seen)
     return total
+
+
+def outcome_as_before(network: nn.Module, original: nn.Module, name: str, batches: Iterable[Tensor]) -> Outcome | None:
+    """The same of a layer, by name, that aims at what it gave itself; raises `UnfitModel` for what is no number."""
+    layer, same = network.get_submodule(name), original.get_submodule(name)
+    assert isinstance(layer, Seeing)
+    assert isinstance(same, Seeing)
+    seen = outcome(network, layer, PlainAim(original, same), batches)
+    if seen is not None and not seen.finite:
+        raise not_finite(name, layer=name)
+    return seen
 
 
 def _pairs(

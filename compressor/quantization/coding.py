@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, not_finite, sees, sees_all
-from compressor.outcomes import Outcome, PlainAim, outcome, set_rows
+from compressor.inputs import Seeing, damped, sees, sees_all
+from compressor.outcomes import Outcome, outcome_as_before, set_rows
 from compressor.quantization.fitting import Form, encoded
 from compressor.quantization.gptq import compensated
 from compressor.quantization.levels import LevelCodes
@@ -64,7 +64,7 @@ class Coding:
         layer, made = self.layers[name], codes.dequantized()
         self.module.get_parameter(name).copy_(made)
         if seen is not None and isinstance(layer, Seeing):
-            set_rows(layer, seen.with_best_bias(made.to(seen.yx).reshape(seen.unbiased.yx.shape)))
+            set_rows(layer, seen.with_best_bias(made.to(seen.yx).reshape(*seen.yx.shape[:2], -1)))
 
     def _seen(self, name: str, original: nn.Module) -> Outcome | str:
         """What a layer sees and shall give, or why its errors cannot be made up for; raises `UnfitModel`."""
@@ -76,14 +76,7 @@ class Coding:
         if not sees_all(features):
             return f"it sees {features:,} numbers at once"
         assert self.batches is not None
-        same = original.get_submodule(owner)
-        assert isinstance(same, Seeing)
-        seen = outcome(self.module, layer, PlainAim(original, same), self.batches())
-        if seen is None:
-            return "the network does not call it"
-        if not seen.finite:
-            raise not_finite(owner, layer=owner)
-        return seen
+        return outcome_as_before(self.module, original, owner, self.batches()) or "the network does not call it"
 
     def _compensated(self, name: str, form: Form, seen: Outcome) -> LevelCodes:
         """The codes of a weight, each making up for the errors of those before it, and all for those of layers before.
@@ -93,5 +86,5 @@ class Coding:
         weight, kept = self.module.get_parameter(name), self.masks.get(name)
         free = seen.unbiased
         mask = None if kept is None else kept.to(weight.device).reshape(free.yx.shape)
-        aim = free.aimed(weight.double().reshape(free.yx.shape), mask).reshape(weight.shape)
+        aim = free.aimed(weight.double().reshape(free.yx.shape), damped(free.xx), mask).reshape(weight.shape)
         return compensated(aim, free.xx.float(), form, kept=kept)

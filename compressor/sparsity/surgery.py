@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from compressor.inputs import Seeing, damped, not_finite
-from compressor.outcomes import Outcome, PlainAim, outcome, set_rows
+from compressor.inputs import Seeing, damped
+from compressor.outcomes import Outcome, outcome_as_before, set_rows
 from compressor.sparsity.amounts import cubic
 from compressor.sparsity.cutting import Cut, choice, ranked
 from compressor.sparsity.hessian import operated
@@ -47,12 +47,9 @@ def operate(
     original, found = copy.deepcopy(look.module), dict[str, Operated]()
     for number, name in enumerate(look.weights):
         tell(number / len(look.weights), f"layer {number + 1} of {len(look.weights)}")
-        layer, same = look.layers[name], original.get_submodule(cut.modules[name])
+        layer = look.layers[name]
         assert isinstance(layer, Seeing)
-        assert isinstance(same, Seeing)
-        seen = outcome(look.module, layer, PlainAim(original, same), look.batches())
-        if seen is not None and not seen.finite:
-            raise not_finite(cut.modules[name], layer=cut.modules[name])
+        seen = outcome_as_before(look.module, original, cut.modules[name], look.batches())
         if seen is not None:
             found[name] = _operated(name, layer, seen, one_by_one, earlier.get(name))
     return found
@@ -83,8 +80,9 @@ def _operated(name: str, layer: Seeing, seen: Outcome, cut: Cut, earlier: Tensor
         return (kept if earlier is None else kept & earlier.to(kept.device)).view(scores.shape)
 
     free = seen.unbiased
-    aim = free.aimed(layer.weight.double().reshape(free.yx.shape))
-    after, kept = operated(aim.float(), damped(free.xx).float(), choose)
+    h = damped(free.xx)
+    aim = free.aimed(layer.weight.double().reshape(free.yx.shape), h)
+    after, kept = operated(aim.float(), h.float(), choose)
     made = after.double()
     set_rows(layer, seen.with_best_bias(made))
     return Operated(kept.view(shape), free.error(made), choice(last, earlier))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor.inputs import damped
 from compressor.outcomes import Aim, Outcome, PlainAim, outcome, rows, set_rows
 
 
@@ -67,7 +68,7 @@ def test_where_nothing_has_changed_a_layer_gives_what_it_shall(bias: bool, group
     # Then its weight leaves no error, and nothing better is found
     assert seen.error(rows(network.second)) == pytest.approx(0, abs=1e-6)
     free = rows(network.second)[..., : seen.unbiased.xx.shape[2]]
-    assert torch.allclose(seen.unbiased.aimed(free), free, atol=1e-5)
+    assert torch.allclose(seen.unbiased.aimed(free, damped(seen.unbiased.xx)), free, atol=1e-5)
     assert torch.allclose(seen.with_best_bias(free), rows(network.second), atol=1e-5)
 
 
@@ -81,7 +82,8 @@ def test_a_layer_makes_up_for_one_before_it(bias: bool, groups: int) -> None:
         before = sum(float((other(x) - original(x)).square().sum()) for x in images)
     # When its second is given what it aims at
     seen = seen_by(other, original, images)
-    aim = seen.unbiased.aimed(rows(other.second)[..., : seen.unbiased.xx.shape[2]])
+    free = seen.unbiased
+    aim = free.aimed(rows(other.second)[..., : free.xx.shape[2]], damped(free.xx))
     with torch.no_grad():
         set_rows(other.second, seen.with_best_bias(aim))
         after = sum(float((other(x) - original(x)).square().sum()) for x in images)
@@ -99,7 +101,7 @@ def test_what_must_stay_zero_does() -> None:
     weight = rows(other.second) * kept
     seen = seen_by(other, original, images)
     # When it aims / Then those stay zero, and the others give less of an error than they did
-    aim = seen.aimed(weight, kept)
+    aim = seen.aimed(weight, damped(seen.xx), kept)
     assert not aim[~kept].any()
     assert seen.error(aim) < 0.9 * seen.error(weight)
 
@@ -121,7 +123,7 @@ def test_where_nothing_ever_varies_a_layer_stays_as_it_is() -> None:
     seen = seen_by(network, network, [torch.full((16, 3, 8, 8), 0.3)])
     # When it aims / Then its weight is what it was, and its bias too
     weight = rows(network.second)[..., :-1]
-    assert torch.equal(seen.unbiased.aimed(weight), weight)
+    assert torch.equal(seen.unbiased.aimed(weight, damped(seen.unbiased.xx)), weight)
     assert torch.allclose(seen.with_best_bias(weight), rows(network.second), atol=1e-4)
 
 

@@ -12,7 +12,7 @@ from torch.export import export
 from compressor.models.architectures import build, build_hollow, names
 from contract.model import Architecture
 wanted = Architecture(name={name!r}, library={library!r})
-assert wanted.name in names(wanted.library)
+assert {name!r} in names({library!r})
 build_hollow(wanted)
 assert not any(module.startswith("torch._dynamo") for module in sys.modules)
 {then}
