@@ -1,9 +1,8 @@
 """A row of the results, and the page they make."""
 
 import json
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +14,11 @@ KEPT = Path(__file__).parent / "results.json"
 
 HEAD = """# Results
 
-Written by `make bench` on {when} ({processor}, {cores} cores, Linux {kernel}, Python {python}).
-Machines are shared and noisy: read the ratios, which compare two things measured in one run, before the absolute
-figures. A missed aim is marked MISSED.
+Written by `make bench`, each row when and where it says. Machines are shared and noisy: read the ratios, which compare
+two things measured in one run, before the absolute figures. A missed aim is marked MISSED.
 
-| what | measured | beside | aim | |
-| --- | --- | --- | --- | --- |
+| what | measured | beside | aim | | on |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -35,27 +33,24 @@ class Row:
     aim: str = ""
     #: Null where there is no aim.
     met: bool | None = None
+    #: When, and on what machine.
+    on: str = ""
 
     def line(self) -> str:
         """The row as Markdown."""
         verdict = {True: "met", False: "**MISSED**", None: ""}[self.met]
-        return f"| {self.what} | {self.measured} | {self.beside} | {self.aim} | {verdict} |"
+        return f"| {self.what} | {self.measured} | {self.beside} | {self.aim} | {verdict} | {self.on} |"
 
 
 def keep(rows: Sequence[Row]) -> None:
     """Write the page, with these rows in place of the older ones of their groups."""
     older = [Row(**row) for row in json.loads(KEPT.read_text())] if KEPT.exists() else []
     renewed = {row.group for row in rows}
-    merged = sorted([row for row in older if row.group not in renewed] + list(rows), key=lambda row: row.group)
+    on = f"{datetime.now(UTC).date()}, {processor()}, {instruction_set()}, {cores()} cores"
+    newer = [replace(row, on=on) for row in rows]
+    merged = sorted([row for row in older if row.group not in renewed] + newer, key=lambda row: row.group)
     KEPT.write_text(json.dumps([asdict(row) for row in merged], indent=1))
-    head = HEAD.format(
-        when=datetime.now(UTC).date(),
-        processor=f"{processor()}, {instruction_set()}",
-        cores=cores(),
-        kernel=platform.release().split("-")[0],
-        python=platform.python_version(),
-    )
-    PAGE.write_text(head + "\n".join(row.line() for row in merged) + "\n")
+    PAGE.write_text(HEAD + "\n".join(row.line() for row in merged) + "\n")
 
 
 def percentile(values: Sequence[float], part: float) -> float:
