@@ -1,6 +1,6 @@
 """What a job works with, read from its inputs: the model, the images, the other models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -13,6 +13,7 @@ from compressor.data.images import Images
 from compressor.data.ranges import unnormalized
 from compressor.data.reading import read_images
 from compressor.models.source import read_candidate
+from compressor.models.weights import other_weights
 from compressor.order import DataInput, Inputs, ModelInput, Order
 from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch
@@ -36,16 +37,19 @@ class Materials:
     others: Mapping[str, Other]
     #: The classes that are left in the end; none where all are. Evaluation data is of them alone.
     kept: Kept | None = None
+    #: What a client should know of the models' files.
+    of_models: tuple[Notice, ...] = ()
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """What a client should know of the data, told once of data in several roles."""
+        """What a client should know of the models' files and of the data, told once of data in several roles."""
         roles = {Role.EVALUATION: self.evaluation, Role.CALIBRATION: self.calibration, Role.TRAIN: self.train}
         once = {id(images.pixels): (role, images) for role, images in roles.items() if images is not None}
         found = {role: unnormalized(images) for role, images in once.values()}
-        return tuple(
+        of_data = (
             Notice(code="data_not_normalized", detail=f"The {role} data {told}") for role, told in found.items() if told
         )
+        return (*self.of_models, *of_data)
 
     def at(self, step: int) -> Self:
         """What the step of this index works with: images of the kept classes alone, once the others are let go."""
@@ -72,7 +76,17 @@ def read_materials(order: Order) -> Materials:
         evaluation=kept.of(evaluation) if kept else evaluation,
         others=_others(inputs.others, original, device, order.spec.seed),
         kept=kept,
+        of_models=tuple(_of_models({"model": inputs.model, **inputs.others})),
     )
+
+
+def _of_models(models: Mapping[str, ModelInput]) -> Iterator[Notice]:
+    for name, model in models.items():
+        found = other_weights(model.weights, model.source.format) if model.weights else None
+        if found is not None:
+            taken, other = found
+            told = f"The file of {name} holds weights as {taken} and as {other}; the former are taken."
+            yield Notice(code="other_weights_in_file", detail=f"{told} To have the others, save them alone.")
 
 
 def _read_datasets(inputs: Inputs, original: Candidate) -> dict[Role, Images]:

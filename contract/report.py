@@ -179,7 +179,6 @@ class QuantizationFidelity(Value):
     flips: tuple[Flips, ...]
 
 
-#: What a job can warn of.
 class FactorizedLayer(Value):
     """A layer in whose place a step has put several of low rank."""
 
@@ -196,12 +195,14 @@ class FactorizedLayer(Value):
     macs: tuple[int, int]
 
 
+#: What a job can warn of.
 NoticeCode = Literal[
     "masked_only",
     "slower_than_baseline",
     "larger_on_disk",
     "accuracy_not_measured",
     "data_not_normalized",
+    "other_weights_in_file",
     "noisy_host",
     "untrained_model",
     "little_to_quantize",

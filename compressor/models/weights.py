@@ -54,6 +54,23 @@ def read_weights(path: Path, format: ModelFormat) -> dict[str, Tensor]:
     return {name: _checked(name, tensor) for name, tensor in raw.items()}
 
 
+def other_weights(path: Path, format: ModelFormat) -> tuple[str, str] | None:
+    """What the file calls the weights that `read_weights` takes, and others beside them, such as their average.
+
+    None where there are no others. Raises what `read_weights` does.
+    """
+    if format is ModelFormat.SAFETENSORS:
+        return None
+    # Mapped: of tensors nothing is read.
+    content = _content(path, mmap=True)
+    while isinstance(content, Mapping):
+        found = _wrappers_in(content)
+        if len(found) > 1:
+            return found[0], found[1]
+        content = content[found[0]] if found else None
+    return None
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file as they are; raises `InvalidModel`."""
     _check_header(path)
@@ -86,9 +103,16 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    tensors = _unwrapped(_content(path, mmap=False))
+    for name, tensor in tensors.items():
+        _check_storage(name, tensor)
+    return tensors
+
+
+def _content(path: Path, *, mmap: bool) -> object:
     _check_archive(path)
     try:
-        content = torch.load(path, weights_only=True, mmap=False, map_location="cpu")
+        return torch.load(path, weights_only=True, mmap=mmap, map_location="cpu")
     except pickle.UnpicklingError as error:
         found = _GLOBAL.search(str(error))
         more = f" ({found[1]})" if found else ""
@@ -98,10 +122,6 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # What the reader raises of broken pickles is anything: IndexError, struct.error, AssertionError and others.
         raise InvalidModel(f"The .pt file cannot be read: {_first_line(error)}") from error
-    tensors = _unwrapped(content)
-    for name, tensor in tensors.items():
-        _check_storage(name, tensor)
-    return tensors
 
 
 def _check_archive(path: Path) -> None:
@@ -117,8 +137,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _unwrapped(content: object) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and (name := _wrapper_in(content)) is not None:
-        content = content[name]
+    while isinstance(content, Mapping) and (names := _wrappers_in(content)):
+        content = content[names[0]]
     if not isinstance(content, Mapping):
         raise InvalidModel("The .pt file holds no state_dict.")
     stranger = next((str(name) for name, value in content.items() if not isinstance(value, Tensor)), None)
@@ -129,8 +149,9 @@ def _unwrapped(content: object) -> dict[str, Tensor]:
     return {str(name): value for name, value in content.items()}
 
 
-def _wrapper_in(content: Mapping[object, object]) -> str | None:
-    return next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+def _wrappers_in(content: Mapping[object, object]) -> list[str]:
+    """The entries that wrap weights; the first is what is taken."""
+    return [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
 
 
 def _check_storage(name: str, tensor: Tensor) -> None:

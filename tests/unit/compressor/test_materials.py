@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from compressor.materials import Materials, read_materials
@@ -15,6 +16,7 @@ from contract.dataset import DatasetFormat
 from contract.failures import ClassesMismatch
 from contract.methods import Role
 from contract.methods.prune import PruneWeights
+from contract.model import ModelFormat
 from tests.unit.compressor.small_jobs import order, spec, trained_candidate, write_weights
 
 ALL = ("blue", "green", "olive", "red")
@@ -75,3 +77,16 @@ def test_of_floats_that_are_not_normalized_a_job_says_so_once(tmp_path: Path) ->
     found = read_materials(replace(job, inputs=replace(job.inputs, datasets=datasets))).notices
     assert [notice.code for notice in found] == ["data_not_normalized"]
     assert "0 to 255" in found[0].detail
+
+
+def test_of_a_file_with_two_sets_of_weights_a_job_says_which_it_took(tmp_path: Path) -> None:
+    # Given a checkpoint as timm leaves it, with the weights' average beside them, for the model and for its teacher
+    state = trained_candidate().module.state_dict()
+    path = tmp_path / "last.pt"
+    torch.save({"state_dict": state, "state_dict_ema": {name: tensor + 1 for name, tensor in state.items()}}, path)
+    job = order(tmp_path, path, spec(PruneWeights(), roles=()))
+    model = replace(job.inputs.model, source=replace(job.inputs.model.source, format=ModelFormat.PT))
+    # When they are read / Then each is told of
+    found = read_materials(replace(job, inputs=replace(job.inputs, model=model, others={"teacher": model}))).notices
+    assert [notice.code for notice in found] == ["other_weights_in_file"] * 2
+    assert "The file of teacher holds weights as state_dict and as state_dict_ema" in found[1].detail

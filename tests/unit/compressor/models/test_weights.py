@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compressor.models.weights import load_into, read_weights
+from compressor.models.weights import load_into, other_weights, read_weights
 from contract.failures import (
     ExecutableModelNotAllowed,
     Failure,
@@ -62,6 +63,27 @@ def test_what_training_code_leaves_beside_weights_does_not_matter(tmp_path: Path
     state, module = network().state_dict(), network()
     load_into(module, read_weights(saved(tmp_path / "w.pt", wrap(state)), ModelFormat.PT))  # type: ignore[operator]
     assert torch.equal(module[0].weight, state["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("wrap", "found"),
+    [
+        (lambda s, t: {"state_dict_ema": t, "state_dict": s, "epoch": 3}, ("state_dict", "state_dict_ema")),
+        (lambda s, t: {"model": {"state_dict": s, "ema": t}}, ("state_dict", "ema")),
+        (lambda s, t: {"state_dict": s, "optimizer": {"state": {0: t}}}, None),
+        (lambda s, t: s, None),
+    ],
+    ids=["an average", "within a wrapper", "an optimizer", "weights alone"],
+)
+def test_a_file_says_which_of_its_weights_are_taken(
+    tmp_path: Path, wrap: Callable[[object, object], object], found: tuple[str, str] | None
+) -> None:
+    # Given weights with others beside them / When they are asked for and read
+    state, others = network().state_dict(), network().state_dict()
+    path = saved(tmp_path / "w.pt", wrap(state, others))
+    # Then both are named, and the first are taken
+    assert other_weights(path, ModelFormat.PT) == found
+    assert torch.equal(read_weights(path, ModelFormat.PT)["0.weight"], state["0.weight"])
 
 
 def test_a_layer_that_is_called_like_a_loss_is_a_layer() -> None:
