@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 from benchmarks.judged import ANSWERS, Beside, Page, Row
 from benchmarks.peers import by_nncf, by_onnxruntime
-from benchmarks.trained import CALIBRATION_IMAGES, SETTLED, context, original, training
+from benchmarks.trained import CALIBRATION_IMAGES, SETTLED, SURGERY_IMAGES, context, original, training
 from compressor.candidate import Candidate
 from compressor.data.images import Images
 from compressor.methods import fine_tune, prune_weights, quantize_aware, quantize_static, quantize_weights
@@ -25,8 +25,6 @@ RECOVERY: dict[str, object] = {
     "augment": "crop_flip", "warmup_epochs": 0.1, "distill_from_original": True, "precision": "auto",
 }  # fmt: skip
 
-#: Calibration images of zeros that are chosen and made up for at once.
-SURGERY_IMAGES = 2048
 SAMPLES: dict[str, object] = {"samples": CALIBRATION_IMAGES}
 
 HEAD = """# Quantization
@@ -100,14 +98,14 @@ def deep_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Cand
 
 
 def surgical_compression(amount: float, *, epochs: int, bits: int) -> Callable[[Candidate], Candidate]:
-    """The same with zeros at once, by surgery, and everything learnt from the original alone."""
+    """The same with zeros at once, by surgery, and in small steps."""
     zeros = PruneWeights(amount=amount, scope="global", importance="obs", samples=SURGERY_IMAGES)
     codes = QuantizeWeights.model_validate(
         {
             "bits": bits,
             "scheme": "codebook",
             "all_layers": True,
-            "training": {**SETTLED, "epochs": 1, "distill_from_original": True},
+            "training": {**SETTLED, "epochs": 1},
         }
     )
 
@@ -120,8 +118,8 @@ def surgical_compression(amount: float, *, epochs: int, bits: int) -> Callable[[
 
 
 def settled(epochs: int) -> Callable[[Candidate], Candidate]:
-    """So many epochs of learning from the original alone, in small steps and with frozen statistics."""
-    step = FineTune.model_validate({**SETTLED, "epochs": epochs, "distill_from_original": True})
+    """So many epochs of learning from the original in small steps and with frozen statistics."""
+    step = FineTune.model_validate({**SETTLED, "epochs": epochs})
     return lambda made: fine_tune.apply(made, step, context(original("resnet18")))
 
 

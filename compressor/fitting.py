@@ -11,22 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from compressor.context import Context
-from compressor.inputs import Seeing, sees, sees_all
+from compressor.inputs import Seeing, multiplies_only, sees, sees_all
 from compressor.outcomes import Aim, Outcome, outcome, rows, set_rows
 
 #: Of the mean of the features' squares: how strongly the weights are held where they were before the fit, where there
 #: are no more positions than features; the more there are, the less.
 _RIDGE = 0.1
 
-#: Some subclasses pad what they see, or standardize their weight.
-_PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
-
 
 def can_be_fitted(layer: nn.Module) -> bool:
     """Whether it only multiplies what it sees with its weight, and does not see too much at once."""
-    if not isinstance(layer, Seeing) or type(layer).forward not in _PLAIN:
-        return False
-    return sees(layer) and sees_all(layer.weight[0].numel())
+    return isinstance(layer, Seeing) and multiplies_only(layer) and sees(layer) and sees_all(layer.weight[0].numel())
 
 
 @dataclass(frozen=True)

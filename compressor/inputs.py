@@ -24,6 +24,15 @@ _WIDEST = 6144
 _COLUMNS, _FOR_EACH = 512, 0.5
 
 
+#: Some subclasses pad what they see, or standardize their weight.
+_PLAIN = (nn.Linear.forward, nn.Conv2d.forward)
+
+
+def multiplies_only(layer: nn.Module) -> bool:
+    """Whether a layer does nothing but multiply what it sees with its weight, and add its bias."""
+    return isinstance(layer, Seeing) and type(layer).forward in _PLAIN
+
+
 def sees(layer: nn.Module) -> bool:
     """Whether a layer's inputs can be unfolded here."""
     return isinstance(layer, nn.Linear | nn.Conv2d) and (
@@ -201,22 +210,6 @@ def first_not_finite(module: nn.Module, layers: Mapping[str, nn.Module], batches
 def not_finite(place: str, *, layer: str | None) -> UnfitModel:
     """What is raised for NaN or infinity at a place of the network."""
     return UnfitModel(f"The activations at {place} are not finite on the calibration images.", layer=layer)
-
-
-def given(module: nn.Module, layer: nn.Module, x: Tensor) -> Tensor | None:
-    """What one layer is given first when the network answers a batch; none where it is not run.
-
-    What lies behind the layer is not run.
-    """
-    found: list[Tensor] = []
-
-    def see(name: str, seen: Tensor) -> None:
-        found.append(seen)
-        raise _Seen
-
-    with evaluating(module), watching({"layer": layer}, see), suppress(_Seen):
-        module(x)
-    return found[0] if found else None
 
 
 def damped(products: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What the layers of a changed network see, beside what they gave in the network as it was.
 
 A layer that aims at what it gave there, on what it sees by now, makes up for what those before it have lost (He et al.
-2017, arXiv:1707.06168, sections 3.1 and 3.2; Li et al. 2025, arXiv:2504.02692, for weights one by one).
+2017, arXiv:1707.06168, sections 3.1 and 3.2; Li et al. 2025, arXiv:2504.02692, for weights one by one). Where what it
+gives is added to something else, it aims at the sum, and makes up for the rest of that too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +12,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from compressor.inputs import Seeing, columns_wanted, drawn, given, not_finite, places_drawn
+from compressor.inputs import Seeing, columns_wanted, drawn, multiplies_only, not_finite, places_drawn
 from compressor.least_squares import fitted
+from compressor.passage import Passage, passed, rows_of
 
 #: Gives the images anew, (N, C, H, W) batch by batch, where the network is.
 Batches = Callable[[], Iterable[Tensor]]
@@ -31,26 +33,21 @@ class Aim:
     #: The numbers of those of its outputs that are aimed at; all of them where absent.
     outputs: Tensor | None = None
 
-    def outcome(self, batch: Tensor) -> Tensor | None:
-        """What it gives for a batch: (positions, outputs); none where the network does not run the layer."""
-        seen = given(self.network, self.layer, batch)
-        if seen is None:
-            return None
-        y = self._made(seen)
-        rows = y.flatten(0, -2) if isinstance(self.layer, nn.Linear) else y.movedim(1, -1).flatten(0, -2)
-        return rows if self.outputs is None else rows[:, self.outputs.to(rows.device)]
+    def outcome(self, passage: Passage) -> Tensor:
+        """What it gave a batch in the original network, (positions, outputs)."""
+        made = rows_of(self.layer, self._made(passage))
+        return made if self.outputs is None else made[:, self.outputs.to(made.device)]
 
-    def _made(self, seen: Tensor) -> Tensor:
-        made: Tensor = self.layer(seen)
-        return made
+    def _made(self, passage: Passage) -> Tensor:
+        return passage.gave
 
 
 @dataclass(frozen=True)
 class PlainAim(Aim):
     """The same as far as the weight goes, whatever else the layer's class does, such as padding or standardizing."""
 
-    def _made(self, seen: Tensor) -> Tensor:
-        layer = self.layer
+    def _made(self, passage: Passage) -> Tensor:
+        layer, seen = self.layer, passage.given
         return nn.Linear.forward(layer, seen) if isinstance(layer, nn.Linear) else nn.Conv2d.forward(layer, seen)
 
 
@@ -133,7 +130,7 @@ def outcome(network: nn.Module, layer: Seeing, aim: Aim, batches: Iterable[Tenso
     None where a network does not run its layer.
     """
     total: Outcome | None = None
-    for x, y in _pairs(network, layer, aim, batches, seed):
+    for x, y in _gathered(_pairs(network, layer, aim, batches, seed)):
         yy = float(y.square().sum(dtype=torch.float64))
         seen = Outcome((x @ x.mT).double(), (y @ x.mT).double(), yy, x.shape[2], layer.bias is not None)
         total = seen if total is None else total.and_also(seen)
@@ -157,14 +154,34 @@ def _pairs(
     """Features (groups, features, positions) and what they shall give (groups, outputs, positions), by batches."""
     random = torch.Generator().manual_seed(seed)
     for batch in batches:
-        seen, wanted = given(network, layer, batch), aim.outcome(batch)
-        if seen is None or wanted is None:
+        now, was = passed(network, layer, batch), passed(aim.network, aim.layer, batch)
+        if now is None or was is None:
             return
+        wanted = aim.outcome(was)
+        if now.beside is not None and was.beside is not None and multiplies_only(layer):
+            wanted = wanted + now.beside.lacks(was.beside.of(aim.outputs), wanted)
         places = places_drawn(len(wanted), columns_wanted(layer), random).to(wanted.device)
-        x, y = drawn(layer, seen.float(), places), wanted[places].float().T
+        x, y = drawn(layer, now.given.float(), places), wanted[places].float().T
         if layer.bias is not None:
             x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
         yield x, y.reshape(len(x), -1, y.shape[1])
+
+
+def _gathered(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same with as many positions at once as there are features, since products of fewer cost as much to add up."""
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for pair in pairs:
+        waiting.append(pair)
+        if sum(x.shape[2] for x, _ in waiting) >= pair[0].shape[1]:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    x, y = (torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True))
+    return x, y
 
 
 def rows(layer: Seeing) -> Tensor:

@@ -58,8 +58,7 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     candidate.module.to(context.device)
     work = _Work(candidate, params, context, _chosen(candidate, params))
     before = Tally.of(work.chosen.weights)
-    images = context.calibration if params.recalibrate and params.schedule == "one_shot" else None
-    with following(candidate.module, images, seed=context.seed, device=context.device):
+    with following(candidate.module, _of_statistics(params, context), seed=context.seed, device=context.device):
         masks = work.masks()
         pruned = replace(candidate, masks={**candidate.masks, **_merged(masks, candidate.masks)})
         pruned.apply_masks()
@@ -67,6 +66,12 @@ def apply(candidate: Candidate, params: PruneWeights, context: Context) -> Candi
     if params.n_of_m == (2, 4) and context.device.type == "cuda":
         _time_kernels(pruned, context)
     return pruned
+
+
+def _of_statistics(params: PruneWeights, context: Context) -> Images | None:
+    # Behind surgery, layers are fitted to what reaches them by the statistics as they are.
+    moved = params.schedule == "one_shot" and params.importance != "obs"
+    return context.calibration if params.recalibrate and moved else None
 
 
 def _time_kernels(pruned: Candidate, context: Context) -> None:

@@ -54,8 +54,7 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
     candidate.module.to(context.device)
     before = {name: work.weight(name).detach().clone() for name in work.names}
     answered = work.answers()
-    images = context.calibration if params.recalibrate and not params.training else None
-    with following(candidate.module, images, seed=context.seed, device=context.device):
+    with following(candidate.module, _of_statistics(params, context), seed=context.seed, device=context.device):
         coded = work.coding.apply(work.forms(answered), context.progress)
     work.tell_of_the_rest(coded)
     codes = coded.codes
@@ -63,6 +62,12 @@ def apply(candidate: Candidate, params: QuantizeWeights, context: Context) -> Ca
         codes = work.trained(codes, before, params.training)
     work.tell(codes, before, answered)
     return replace(candidate, plan=candidate.plan.with_weights(codes))
+
+
+def _of_statistics(params: QuantizeWeights, context: Context) -> Images | None:
+    # GPTQ has fitted layers to what reaches them by the statistics as they are.
+    moved = params.rounding != "gptq" and not params.training
+    return context.calibration if params.recalibrate and moved else None
 
 
 @dataclass(frozen=True)

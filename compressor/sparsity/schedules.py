@@ -32,12 +32,11 @@ def gradual(choose: ChooseNow, *, updates: int, pruned_by: float, choices: int =
     They have grown behind the part `pruned_by` of it, so that the rest can make up for what is gone.
     """
     end = max(1, round(pruned_by * updates))
-    every = max(1, end // choices)
 
     def after(run: Run, update: int) -> None:
-        done = (update + 1) / end
-        if done <= 1 and ((update + 1) % every == 0 or update + 1 == end):
-            _mask(run, choose(run, partial(cubic, done=done)))
+        by_now = update + 1
+        if by_now <= end and by_now * choices // end > update * choices // end:
+            _mask(run, choose(run, partial(cubic, done=by_now / end)))
 
     return Growth(after, end - 1)
 

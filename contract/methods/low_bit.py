@@ -95,7 +95,9 @@ class QuantizeWeights(Params):
     )
     samples: int = Field(default=256, ge=1, le=65_536, description="How many calibration images are used at most.")
     recalibrate: bool = Field(
-        default=True, description="Measure the statistics of batch normalization anew behind it, where there is data."
+        default=True,
+        description="Measure the statistics of batch normalization anew behind it, where there is data; gptq leaves "
+        "those to which it has fitted the layers.",
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to quantize.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules that stay float.")

@@ -111,7 +111,7 @@ class PruneWeights(Params):
     recalibrate: bool = Field(
         default=True,
         description="Measure the statistics of batch normalization anew behind a cut at once, where there is data; a "
-        "training leaves those that it has seen.",
+        "training leaves those that it has seen, and obs those to which it has fitted the layers.",
     )
     include: Patterns = Field(default=("*",), description="Globs over the names of the modules to prune.")
     exclude: Patterns = Field(default=(), description="Globs over the names of modules to leave alone.")

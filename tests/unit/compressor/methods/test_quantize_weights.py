@@ -180,6 +180,20 @@ def test_rounding_with_data_answers_more_like_the_original() -> None:
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_gptq_leaves_the_statistics_to_which_it_has_fitted_the_layers() -> None:
+    # Given a network with batch normalization / When it is rounded by GPTQ, and to the nearest
+    before = trained_candidate().module.state_dict()
+    names = [name for name in before if "running" in name]
+    made = {}
+    for how in ("gptq", "nearest"):
+        candidate = trained_candidate()
+        made[how] = coded(candidate, with_images(candidate, 16), bits=3, rounding=how).module.state_dict()
+    # Then its statistics stay, and follow what has changed
+    assert names
+    assert all(torch.equal(before[name], made["gptq"][name]) for name in names)
+    assert not any(torch.equal(before[name], made["nearest"][name]) for name in names)
+
+
 def test_a_target_is_met_by_giving_bits_where_they_matter() -> None:
     # Given a network and images / When all layers together shall have four and a half bits
     told, candidate = Told(), trained_candidate()

@@ -55,6 +55,24 @@ def test_the_amount_is_reached_behind_the_part_that_is_asked_for(schedule: Calla
     assert len(told.amounts) == 60
 
 
+@pytest.mark.parametrize("updates", [5, 6, 47, 60, 235])
+def test_choices_stand_evenly(updates: int) -> None:
+    # Given updates that six choices do not always divide / When masks grow over all of them
+    told = Told()
+    module = nn.Linear(2, 2)
+    run = Run(module=module, optimizer=torch.optim.SGD(module.parameters()))
+    growth, at = gradual(told.choose, updates=updates, pruned_by=1, choices=6), []
+    for number in range(updates):
+        before = len(told.amounts)
+        growth.after_update(run, number)
+        at += [number + 1] * (len(told.amounts) - before)
+    # Then each is as far from the one before as the last is, but for one update
+    steps = [after - before for before, after in zip([0, *at], at, strict=False)]
+    assert len(at) == min(6, updates)
+    assert at[-1] == updates
+    assert max(steps) - min(steps) <= 1
+
+
 def in_four_rounds(choose: ChooseNow, *, updates: int) -> Growth:
     return iterative(choose, updates=updates, rounds=4, original=None)
 
