@@ -44,16 +44,16 @@ HEAD = """# Pruning
 Written by `make bench-pruning` on {made}. Networks trained on CIFAR-10 (a JPEG
 copy) at 64 pixels, 5,000 validation images; a difference is paired on the same images, in points, with its 95 %
 interval, and a row fails where the lower bound lies below its margin. Rows with training are compared with the dense
-network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside; `taught`: from
-the original alone, as `mobilenet-channels-50` does; `settled`: so too, in small steps and with frozen statistics;
-`steadied`: at a fifth of the rate, as `channels-50` and
-`torch-pruning-50` do; `attentive`: from where the original's features are large too, on rectangles of the images, as
-`channels-25` does; `dropped`, `fitted`, `gated` and `surgery` ones have seen no training);
-`beside`: the same network, to the reference's. Loss in nats; KL to the original's answers; size is that of
-model.safetensors, to the original's. With the same seed on an H100 (torch 2.11) trained rows came out up to 0.6 points
-elsewhere: `dense-3` at 84.38 %, `2:4-3` -0.40 (-0.94) to it, `surgery-95` -0.60 (-1.11), `gradual-98` -3.28 (-4.13).
-`gradual-95-obs` stands beside a `dense-3` of its own machine, which has 84.14 % there; it and `surgery-95` were done
-by an earlier surgery, at which layers aimed at their own outputs, and not at what they gave before all.
+network given the same training (`dense-3`: three epochs; `distilled`: learning from the original beside; `taught`:
+from the original alone, as `mobilenet-channels-50` does; `settled`: from the original and, by a tenth, from labels, in
+small steps, on rectangles of the images and with frozen statistics, as `surgery-95` does; `steadied`: from the
+original alone, at a fifth of the rate, as `channels-50` and `torch-pruning-50` do; `attentive`: from where the
+original's features are large too, on rectangles of the images, as `channels-25` does; `oneshot`, `dropped`, `fitted`,
+`gated` and `-surgery` ones have seen no training); `beside`: the same network, to the reference's. Loss in nats; KL to
+the original's answers; size is that of model.safetensors, to the original's. With the same seed on an H100 (torch 2.11)
+trained rows came out up to 0.6 points elsewhere: `dense-3` at 84.38 %, `2:4-3` -0.40 (-0.94) to it, `gradual-98` -3.28
+(-4.13). `gradual-95-obs` stands beside a `dense-3` of its own machine, which has 84.14 % there, and was done by an
+earlier surgery, at which layers aimed at their own outputs, and not at what they gave before all.
 
 """
 

@@ -36,8 +36,8 @@ answers; size is that of model.safetensors, to the original's. `w4a4`: four bits
 reconstruction without training (`reconstructed`) and trained. `deep-compression`: zeros, then a codebook of 32 levels
 in each layer, with training in both steps: at 90 % three epochs and one; at 95 % five and one, beside a dense network
 given six (`trained-6`). `surgical-compression`: zeros at once by optimal brain surgery, two epochs of learning from the
-original alone, in small steps and with frozen statistics, and one with the codebook, beside a dense network that learns
-so for three (`settled-3`).
+original and, by a tenth, from labels, in small steps and with frozen statistics, and one with the codebook, beside a
+dense network that learns so for three (`settled-3`).
 `int8-trained` was done on an H100 (torch 2.11), and so was what it is compared with: `trained-3` has 84.64 % there too.
 
 """
