@@ -100,7 +100,7 @@ class _Following(TorchFunctionMode):
         """The layer's forward hook."""
         if self.passage is None:
             self.passage = Passage(next(iter((*args, *kwargs.values()))), gave, None)
-            self._layer, self._followed = layer, gave
+            self._layer, self._followed, self._scale = layer, gave, torch.ones(1, device=gave.device)
 
     def __torch_function__(
         self,

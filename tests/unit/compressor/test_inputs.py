@@ -8,7 +8,6 @@ from compressor.inputs import (
     Seeing,
     drawn,
     ends,
-    given,
     in_order_of_run,
     input_squares,
     places_drawn,
@@ -93,18 +92,6 @@ def test_a_layer_that_no_hook_sees_runs_with_the_module_that_has_it() -> None:
     assert order == ["stem", "blocks.0", "blocks.0.out_proj", "head", "stem.idle"]
     # And the network ends with its head
     assert ends(network, (6, 9, 11)) == {"stem", "head"}
-
-
-def test_nothing_behind_the_layer_is_run() -> None:
-    # Given a network whose end must not be reached
-    network = Network()
-
-    def fail(*_: object) -> None:
-        raise AssertionError("it was run")
-
-    network.second.register_forward_pre_hook(fail)
-    # When what its first layer sees is gathered / Then it is not
-    assert given(network, network.first, image()) is not None
 
 
 @pytest.mark.parametrize(

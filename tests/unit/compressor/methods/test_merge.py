@@ -56,7 +56,7 @@ def test_the_weights_are_the_mean_of_the_weights() -> None:
 
 def test_statistics_are_measured_anew() -> None:
     # Given networks whose average has other statistics than the average of theirs
-    own, other = shaken(0.3, 1), shaken(0.3, 2)
+    own, other = shaken(0.4, 3), shaken(0.4, 4)
     merged = [
         merge.apply(
             copy.deepcopy(own), Merge(ingredients=(A,), recalibrate=anew), context({A: other}, calibration=DATA)
