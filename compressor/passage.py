@@ -47,8 +47,9 @@ class Summand:
         """
         lacking = before.rows - self.rows
         own, asked = gave.var(0, correction=0), lacking.square().mean(0)
-        within = self.scale.square() * own >= asked
-        return lacking * torch.where(within, 1 / self.scale, self.scale * own / asked)
+        within = (self.scale.square() * own >= asked) & (self.scale != 0)
+        least = torch.finfo(asked.dtype).tiny
+        return lacking * torch.where(within, 1 / self.scale, self.scale * own / asked.clamp_min(least))
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,17 @@ def test_a_channel_that_hardly_counts_is_not_made_huge(least: float) -> None:
     assert torch.allclose(lacks[[0, 2, 3]], lacking.square().mean(0)[[0, 2, 3]])
 
 
+def test_a_closed_channel_of_a_sum_that_lacks_nothing_stays_as_it_is() -> None:
+    # Given a normalization that lets nothing of a channel through, as some begin / When the sum is as it was
+    norm = nn.BatchNorm2d(4)
+    norm.weight.data[1] = 0
+    network = Branched(torch.add, norm=norm).eval()
+    found = at(network, network.long)
+    assert found.beside is not None
+    # Then nothing more is asked for
+    assert torch.equal(found.beside.lacks(found.beside, rows_of(network.long, found.gave)), torch.zeros(72, 4))
+
+
 def test_of_a_sum_the_outputs_that_are_left_are_found() -> None:
     # Given the sum behind a layer / When some of its outputs are asked for
     beside = at(network := Branched(torch.add).eval(), network.long).beside
