@@ -19,6 +19,11 @@ from compressor.measure.counting import evaluating
 _SUMS: frozenset[object] = frozenset(
     {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
 )
+#: What says what a tensor is like.
+_LOOKING: frozenset[object] = frozenset(
+    {Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__, Tensor.is_floating_point, Tensor.is_contiguous}
+    | {getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad")}
+)
 #: What gives back what it is given where nothing is trained.
 _SAME: frozenset[object] = frozenset({F.dropout, F.dropout2d, Tensor.contiguous})
 
@@ -100,7 +105,8 @@ class _Following(TorchFunctionMode):
     def begin(self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor], gave: Tensor) -> None:
         """The layer's forward hook."""
         if self.passage is None:
-            self.passage = Passage(next(iter((*args, *kwargs.values()))), gave, None)
+            # What lies behind may change in place what the layer was given.
+            self.passage = Passage(next(iter((*args, *kwargs.values()))).clone(), gave, None)
             self._layer, self._followed, self._scale = layer, gave, torch.ones(1, device=gave.device)
 
     def __torch_function__(
@@ -114,20 +120,18 @@ class _Following(TorchFunctionMode):
         given = kwargs or {}
         if self._followed is None or not any(part is self._followed for part in (*args, *given.values())):
             return func(*args, **given)
-        if func in _SUMS:
+        if func is F.batch_norm:
+            self._scale = self._scale * _factor(*args, **given)  # type: ignore[arg-type]
+        elif func in _SUMS:
             self._add(*args, **given)
+            raise _Known
+        elif func not in _SAME | _LOOKING:
+            # Not done: it may change in place what the layer gave.
             raise _Known
         made = func(*args, **given)
         if isinstance(made, Tensor):
-            self._go_on(func, made, args, given)
+            self._followed = made
         return made
-
-    def _go_on(self, func: object, made: Tensor, args: tuple[object, ...], given: Mapping[str, object]) -> None:
-        if func is F.batch_norm:
-            self._scale = self._scale * _factor(*args, **given)  # type: ignore[arg-type]
-        elif func not in _SAME:
-            raise _Known
-        self._followed = made
 
     def _add(self, first: object, second: object, **more: object) -> None:
         assert self.passage is not None

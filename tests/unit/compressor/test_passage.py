@@ -161,6 +161,34 @@ def test_what_is_no_plain_sum_is_none(join: Join) -> None:
     assert torch.equal(found.gave, network.long(X))
 
 
+@pytest.mark.parametrize("join", [lambda a, b: a.relu_() + b, lambda a, b: a.mul_(2) + b, lambda a, b: a.mT.relu_()])
+def test_what_is_changed_in_place_behind_a_layer_is_what_it_was(join: Join) -> None:
+    # Given a network that goes on in place with what a layer gave / When the layer is followed
+    network = Branched(join).eval()
+    found = at(network, network.long)
+    # Then what it gave is known as it gave it
+    assert torch.equal(found.gave, network.long(X))
+
+
+def test_what_a_layer_was_given_may_be_changed_in_place_behind_it() -> None:
+    # Given a network that changes in place what its layer was given, before it adds
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x * 1
+            y = self.layer(x)
+            return y + x.relu_()
+
+    network = Late()
+    # When the layer is followed / Then what it was given is known as it was
+    found = at(network, network.layer)
+    assert torch.equal(found.given, X)
+    assert found.beside is not None
+
+
 def test_statistics_of_each_batch_are_no_fixed_ones() -> None:
     # Given a normalization that keeps no statistics / When a layer before it is followed
     network = Branched(torch.add, norm=nn.BatchNorm2d(4, track_running_stats=False))
