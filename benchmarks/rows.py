@@ -42,11 +42,16 @@ class Row:
         return f"| {self.what} | {self.measured} | {self.beside} | {self.aim} | {verdict} | {self.on} |"
 
 
+def host() -> str:
+    """The processor that figures are measured on."""
+    return f"{processor()}, {instruction_set()}, {cores()} cores"
+
+
 def keep(rows: Sequence[Row]) -> None:
     """Write the page, with these rows in place of the older ones of their groups."""
     older = [Row(**row) for row in json.loads(KEPT.read_text())] if KEPT.exists() else []
     renewed = {row.group for row in rows}
-    on = f"{datetime.now(UTC).date()}, {processor()}, {instruction_set()}, {cores()} cores"
+    on = f"{datetime.now(UTC).date()}, {host()}"
     newer = [replace(row, on=on) for row in rows]
     merged = sorted([row for row in older if row.group not in renewed] + newer, key=lambda row: row.group)
     KEPT.write_text(json.dumps([asdict(row) for row in merged], indent=1))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.rows import host
 from compressor.candidate import Candidate
 from compressor.context import Checkpoints, Context, NoCheckpoints
 from compressor.data.images import Images
 from compressor.data.reading import read_images
 from compressor.models.source import ModelSource, read_candidate
 from contract.dataset import DatasetFormat
-from contract.host import cores, instruction_set, processor
 from contract.model import Architecture, ModelFormat, Preprocessing
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -50,7 +50,7 @@ def machine() -> str:
     """What the networks are trained and asked on."""
     if device().type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{processor()}, {instruction_set()}, {cores()} cores"
+    return host()
 
 
 @cache

@@ -19,13 +19,12 @@ from compressor.measure.counting import evaluating
 _SUMS: frozenset[object] = frozenset(
     {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
 )
-#: What says what a tensor is like.
-_LOOKING: frozenset[object] = frozenset(
+#: What says what a tensor is like, and what gives it back where nothing is trained.
+_LEAVING: frozenset[object] = frozenset(
     {Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__, Tensor.is_floating_point, Tensor.is_contiguous}
     | {getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad")}
+    | {F.dropout, F.dropout2d, Tensor.contiguous}
 )
-#: What gives back what it is given where nothing is trained.
-_SAME: frozenset[object] = frozenset({F.dropout, F.dropout2d, Tensor.contiguous})
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class _Following(TorchFunctionMode):
         elif func in _SUMS:
             self._add(*args, **given)
             raise _Known
-        elif func not in _SAME | _LOOKING:
+        elif func not in _LEAVING:
             # Not done: it may change in place what the layer gave.
             raise _Known
         made = func(*args, **given)
