@@ -33,6 +33,10 @@ RUN version="$(sed -n 's/^torch==//p' constraints.txt)" \
          pip install --no-deps --retries 0 "torch==$version+cpu" \
          || pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$version"; \
        else pip install --no-deps "torch==$version"; fi
+# COMPILER=true has g++, with which torch compiles what it proves of model.inductor.pt2.
+ARG COMPILER=false
+RUN if [ "$COMPILER" = true ]; then \
+      apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*; fi
 COPY contract contract
 COPY storage storage
 COPY compressor compressor

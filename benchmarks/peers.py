@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -45,4 +46,20 @@ def by_nncf(made: Candidate, images: Images, folder: Path) -> Path:
     single = [{"image": x[None]} for batch in images.batches(_BATCH) for x in batch.x.numpy()]
     quantized = nncf.quantize(onnx.load(plain), nncf.Dataset(single), subset_size=len(images))
     onnx.save(quantized, found)
+    return found
+
+
+def by_pt2e(made: Candidate, images: Images, folder: Path) -> Path:
+    """Torchao's PT2E flow for the inductor on x86, as a program."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    found = folder / "by-pt2e.inductor.pt2"
+    example, free = (torch.zeros(2, *made.input_shape),), ({0: torch.export.Dim("batch")},)
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(torch.export.export(made.module, example, dynamic_shapes=free).module(), quantizer)
+    with torch.no_grad():
+        for batch in images.batches(_BATCH):
+            prepared(batch.x)
+    torch.export.save(torch.export.export(convert_pt2e(prepared), example, dynamic_shapes=free), found)
     return found

@@ -7,7 +7,7 @@ All files of a network are timed in one run, each in a process of its own, in al
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.alone import last_word
-from benchmarks.peers import by_onnxruntime
+from benchmarks.peers import by_onnxruntime, by_pt2e
 from benchmarks.rows import Row
 from benchmarks.untrained import untrained
 from compressor.candidate import Candidate
@@ -36,6 +36,8 @@ TIME_AIM, TURNS = 1.15, 5
 THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
 GROUP = "7 quantization"
 PEER = "onnx INT8 by ONNX Runtime's script"
+#: ResNets, whose blocks call their one ReLU twice, torchao's quantizer refuses.
+COMPILED, COMPILED_PEER = "mobilenet_v2", "torchao's PT2E"
 
 
 def images(like: Candidate) -> Images:
@@ -54,16 +56,35 @@ def quantized(name: str) -> Candidate:
 def latencies(name: str) -> dict[str, float]:
     """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, and of ONNX Runtime's own INT8."""
     made = quantized(name)
-    forms = {"float32": replace(made, plan=QuantizationPlan()), "INT8": made}
+    with TemporaryDirectory() as folder:
+        written = {**_written(made, "onnx", Path(folder)), **_written(made, "openvino", Path(folder))}
+        peer = by_onnxruntime(untrained(name, SIDE), images(made), Path(folder))
+        return _timed(written | {PEER: {peer.name: peer}}, Path(folder))
+
+
+def compiled_latencies(name: str) -> dict[str, float]:
+    """The same of what torch runs, operator by operator and compiled, and of a program by torchao."""
+    made = quantized(name)
+    with TemporaryDirectory() as folder:
+        written = _written(made, "torch_inductor", Path(folder))
+        written["torch_export float32"] = writer("torch_export")(_in_floats(made), Path(folder), "plain")
+        peer = by_pt2e(untrained(name, SIDE), images(made), Path(folder))
+        return _timed(written | {COMPILED_PEER: {peer.name: peer}}, Path(folder))
+
+
+def _in_floats(made: Candidate) -> Candidate:
+    return replace(made, plan=QuantizationPlan())
+
+
+def _written(made: Candidate, runtime: str, folder: Path) -> dict[str, Mapping[str, Path]]:
+    """A network as floats and as integers."""
+    forms = {"float32": _in_floats(made), "INT8": made}
+    return {f"{runtime} {form}": writer(runtime)(forms[form], folder, f"{form}-{runtime}") for form in forms}
+
+
+def _timed(written: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str, float]:
+    """Milliseconds (p50, batch 1) of each."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        written = {
-            f"{runtime} {precision}": writer(runtime)(forms[precision], folder, f"{precision}-{runtime}")
-            for runtime in ("onnx", "openvino")
-            for precision in forms
-        }
-        peer = by_onnxruntime(untrained(name, SIDE), images(made), folder)
-        written[PEER] = {peer.name: peer}
         processes = [
             stack.enter_context(clean_process(files, scratch=folder, threads=THREADS)) for files in written.values()
         ]
@@ -89,6 +110,19 @@ def _speed(name: str) -> Row:
         f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}; {PEER} {peer:.2f}",
         aim="" if aim is None else f">= {aim}x as fast",
         met=None if aim is None else reference / found[fastest] >= aim,
+    )
+
+
+def _compiled() -> Row:
+    found = compiled_latencies(COMPILED)
+    ours, peer = found["torch_inductor INT8"], found.pop(COMPILED_PEER)
+    return Row(
+        group=GROUP,
+        what=f"{COMPILED} at {SIDE} pixels, batch 1, {THREADS} threads: p50 of INT8, compiled by torch's inductor",
+        measured=f"{ours:.2f} ms",
+        beside=f"{peer:.2f} ms of {COMPILED_PEER}, compiled alike ({ours / peer:.2f}x); {_all(found)}",
+        aim="<= 1.1x",
+        met=ours / peer <= 1.1,
     )
 
 
@@ -134,7 +168,7 @@ def _time() -> Row:
 def measure() -> list[Row]:
     """All of it."""
     torch.set_num_threads(THREADS)
-    return [*_rows(), _time()]
+    return [*_rows(), _compiled(), _time()]
 
 
 def _rows() -> Iterator[Row]:

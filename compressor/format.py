@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 #: From inputs of shape (N, C, H, W) to logits of shape (N, classes).
 Run = Callable[[Floats], Floats]
 
-#: By the end of a file's name, as `contract.artifact.ArtifactFormat` calls it.
+#: By the end of a file's name, the longest first, as `contract.artifact.ArtifactFormat` calls it.
 _NAMES = {
     ".safetensors": "safetensors",
     ".json": "model_json",
@@ -24,6 +24,7 @@ _NAMES = {
     ".zip": "onnx",
     ".xml": "openvino",
     ".bin": "openvino",
+    ".inductor.pt2": "torch_inductor",
     ".pt2": "torch_export",
     ".pte": "executorch",
 }
@@ -60,7 +61,7 @@ class Runtime(Protocol):
 
 def name_of(path: Path) -> str:
     """The format that a delivered file is of."""
-    return _NAMES[path.suffix]
+    return next(name for end, name in _NAMES.items() if path.name.endswith(end))
 
 
 def writer(name: str) -> Write:

@@ -16,6 +16,7 @@ class ArtifactFormat(StrEnum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     TORCH_EXPORT = "torch_export"
+    TORCH_INDUCTOR = "torch_inductor"
     EXECUTORCH = "executorch"
     REPORT = "report"
     LOG = "log"
@@ -31,6 +32,8 @@ class OutputFormat(StrEnum):
     OPENVINO = "openvino"
     #: `model.pt2`, a program of torch's own operators.
     TORCH_EXPORT = "torch_export"
+    #: `model.inductor.pt2`, a program for `torch.compile` with frozen weights: floats, or INT8 on x86.
+    TORCH_INDUCTOR = "torch_inductor"
     #: `model.pte`, a program for one image a call, whose layers XNNPACK computes on phones and other processors.
     EXECUTORCH = "executorch"
 

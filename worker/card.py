@@ -3,7 +3,9 @@
 import hashlib
 import os
 import secrets
+import shutil
 import socket
+import sysconfig
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
@@ -35,6 +37,7 @@ _NEEDED = {
     OutputFormat.ONNX: _ONNX,
     OutputFormat.OPENVINO: (*_ONNX, "openvino"),
     OutputFormat.TORCH_EXPORT: ("torch",),
+    OutputFormat.TORCH_INDUCTOR: ("torch",),
     OutputFormat.EXECUTORCH: ("torch", "executorch"),
 }
 #: Where control groups, version 2 and version 1, tell of a memory limit.
@@ -53,7 +56,7 @@ def write_card(settings: Settings) -> WorkerCard:
         instruction_set=host.instruction_set(),
         devices=("cpu", "cuda") if cuda_is_there() else ("cpu",),
         runtimes=_versions(_RUNTIMES),
-        outputs=tuple(output for output, needed in _NEEDED.items() if len(_versions(needed)) == len(needed)),
+        outputs=_outputs(),
     )
 
 
@@ -81,6 +84,18 @@ def memory_bytes(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
     """Memory that this process and its children may use."""
     told = (path.read_text().strip() for path in limits if path.exists())
     return min([psutil.virtual_memory().total, *(int(text) for text in told if text.isdigit())])
+
+
+def _outputs() -> tuple[OutputFormat, ...]:
+    """What can be written and proven here."""
+    installed = (output for output, needed in _NEEDED.items() if len(_versions(needed)) == len(needed))
+    return tuple(output for output in installed if output is not OutputFormat.TORCH_INDUCTOR or compiler_is_there())
+
+
+def compiler_is_there(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is what torch's inductor compiles with: g++ and the headers of this Python."""
+    found = shutil.which("g++", path=environ.get("PATH"))
+    return found is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:

@@ -1,51 +1,31 @@
 """A candidate as a program of torch's own operators, which `torch.export.load` reads without us."""
 
-import io
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from compressor.blame import cause
 from compressor.candidate import Candidate
-from compressor.exports import float16
-from compressor.exports.description import description
-from compressor.exports.exporting import quiet, strip
-from compressor.quantization.graph import constant, drop_unread, exported, tensor
-from compressor.quantization.operators import coded_as_it_comes, decoded, dequantized, widened
-from compressor.quantization.simulate import deployed
+from compressor.exports import torch_program
+from compressor.quantization.graph import constant, tensor
+from compressor.quantization.operators import coded_as_it_comes
 from contract.artifact import OutputPrecision
 from contract.failures import ExportFailed
 
 ours = torch.ops.modelpress
-#: What our operators on weights are made of: whoever loads the file has torch alone.
-_MADE_OF = {
-    ours.dequantize.default: dequantized,
-    ours.decode.default: decoded,
-    ours.widen.default: widened,
-}
 
 
 def write(
     candidate: Candidate, folder: Path, stem: str, *, precision: OutputPrecision = OutputPrecision.AS_PLANNED
 ) -> dict[str, Path]:
-    """Write the candidate as `.pt2`; raises ExportFailed.
+    """Write the candidate as `.pt2`, as `torch_program` tells; raises ExportFailed.
 
-    The program takes (batch, C, H, W) and gives (batch, classes). Preprocessing and class names are extra files. Codes
-    of weights take a byte each: those of layers that quantize their input as it comes are multiplied as integers, the
-    others are widened whenever the program runs. The same candidate gives the same bytes.
+    Codes of weights take a byte each: those of layers that quantize their input as it comes are multiplied as integers,
+    the others are widened whenever the program runs.
     """
     _refuse_fixed_ranges(candidate)
-    program = _program(candidate, precision)
-    strip(program)
-    content = io.BytesIO()
-    # A buffer has no name, which the archive would bear.
-    torch.export.save(program, content, extra_files=description(candidate))
-    path = folder / f"{stem}.pt2"
-    path.write_bytes(content.getbuffer())
-    return {path.name: path}
+    return torch_program.save(candidate, folder / f"{stem}.pt2", precision=precision, spell_out=_multiply_integers)
 
 
 def _refuse_fixed_ranges(candidate: Candidate) -> None:
@@ -54,26 +34,9 @@ def _refuse_fixed_ranges(candidate: Candidate) -> None:
         named = ", ".join(layers[:4]) + (" and others" if len(layers) > 4 else "")
         raise ExportFailed(
             f"Torch's own operators have no integer kernel for activations of a fixed range, as at {named}. "
-            "A torch_export file holds floats, halves, codes of weights, and layers that quantize what they are given."
+            "A torch_export file holds floats, halves, codes of weights, and layers that quantize what they are given; "
+            "ask for torch_inductor, which is compiled where it runs."
         )
-
-
-def _program(candidate: Candidate, precision: OutputPrecision) -> ExportedProgram:
-    try:
-        if precision is OutputPrecision.FLOAT16:
-            return float16.computing(candidate.module, candidate.input_shape)
-        module = deployed(candidate)
-        if isinstance(module, GraphModule):
-            _multiply_integers(module)
-            drop_unread(module)
-        program = exported(module, candidate.input_shape)
-        with quiet():
-            return program if candidate.plan.empty else program.run_decompositions(_MADE_OF)
-    except ExportFailed:
-        raise
-    # Torch lets through whatever an operator raises for the shapes that it is tried with.
-    except Exception as error:
-        raise ExportFailed(f"The network cannot be written for torch.export: {cause(error)}") from error
 
 
 def _multiply_integers(module: GraphModule) -> None:

@@ -8,13 +8,15 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.exports.integer_part import integer_part
 from compressor.exports.torch_module import running, version
 from compressor.format import Run
 
-__all__ = ["int8_macs_fraction", "open_file", "version"]
+__all__ = ["ALSO_COUNTED", "an_image", "int8_macs_fraction", "open_file", "version"]
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -29,13 +31,18 @@ def open_file(path: Path, threads: int) -> Run:
 def int8_macs_fraction(path: Path) -> float:
     """The part of the multiply-accumulates that the program does in integers, counted while it answers one image."""
     program = torch.export.load(path)
-    image = next(node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
     # Torch counts two operations for one multiply-accumulate, which leaves their parts as they are.
-    counter = FlopCounterMode(display=False, custom_mapping=_ALSO_COUNTED)
+    counter = FlopCounterMode(display=False, custom_mapping=ALSO_COUNTED)
     with torch.inference_mode(), counter:
-        program.module()(torch.zeros(1, *image.shape[1:]))
+        program.module()(an_image(program))
     found = counter.get_flop_counts()["Global"]
     return integer_part((operations, operator is aten._int_mm) for operator, operations in found.items())
+
+
+def an_image(program: ExportedProgram) -> Tensor:
+    """What the program takes, black, of shape (1, C, H, W)."""
+    image = next(node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
+    return torch.zeros(1, *image.shape[1:])
 
 
 def _of_matrices(a: Shape, b: Shape, *_: object, **__: object) -> int:
@@ -47,4 +54,4 @@ def _of_recurrence(x: Shape, inner: Shape, hidden: Shape, *_: object, **__: obje
 
 
 #: Operations by the shapes of what an operator is given; torch counts those of other products itself.
-_ALSO_COUNTED = {aten._int_mm: _of_matrices, aten.mkldnn_rnn_layer: _of_recurrence}
+ALSO_COUNTED = {aten._int_mm: _of_matrices, aten.mkldnn_rnn_layer: _of_recurrence}

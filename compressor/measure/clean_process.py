@@ -23,11 +23,14 @@ M = TypeVar("M", bound=Message)
 #: What of our environment a witness needs to find the interpreter's libraries.
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _INPUTS, _OUTPUTS, _TIMED = "inputs.npy", "outputs.npy", "timed.npy"
+#: Where a witness's libraries lay down what they like.
+_OWN = "tmp"
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(folder: Path, threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return kept | threads_of(threads) | {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    # What a runtime compiles or notes down goes when the witness does, and none finds what another's has left.
+    return kept | threads_of(threads) | {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "TMPDIR": str(folder)}
 
 
 class CleanProcess:
@@ -108,10 +111,12 @@ def clean_process(files: Mapping[str, Path], *, scratch: Path, threads: int) -> 
     with tempfile.TemporaryDirectory(dir=scratch, prefix="witness-") as name, tempfile.TemporaryFile("w+") as errors:
         folder = Path(name)
         main = _lay(files, folder)
+        own = folder / _OWN
+        own.mkdir()
         process = subprocess.Popen(
             [sys.executable, "-m", "compressor.witness", main, "--threads", str(threads)],
             cwd=folder,
-            env=_environment(threads),
+            env=_environment(own.resolve(), threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -24,6 +24,10 @@ def test_a_runtime_says_its_version(name: str, package: str) -> None:
     assert runtime_of(Path(name)).version() == f"{package} {version(package)}"
 
 
+def test_a_program_that_is_compiled_says_so() -> None:
+    assert runtime_of(Path("model.inductor.pt2")).version() == f"torch {version('torch')} (inductor)"
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
 def test_a_process_that_runs_a_file_loads_no_torch(name: str) -> None:
     # Given a fresh interpreter / When it loads what runs the file / Then there is no torch in it

@@ -22,6 +22,8 @@ from contract.report import Accuracy, Report
         ("model.onnx.zip", ArtifactFormat.ONNX, "application/zip"),
         ("model.xml", ArtifactFormat.OPENVINO, "application/xml"),
         ("model.float32.bin", ArtifactFormat.OPENVINO, "application/octet-stream"),
+        ("model.pt2", ArtifactFormat.TORCH_EXPORT, "application/octet-stream"),
+        ("model.float32.inductor.pt2", ArtifactFormat.TORCH_INDUCTOR, "application/octet-stream"),
         ("model.pte", ArtifactFormat.EXECUTORCH, "application/octet-stream"),
         ("report.json", ArtifactFormat.REPORT, "application/json"),
         ("report.html", ArtifactFormat.REPORT, "text/html; charset=utf-8"),

@@ -24,12 +24,13 @@ from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
 from contract.spec import Output
+from tests.unit.compressor.compiler import needs_compiler
 from tests.unit.compressor.executorch import needs_executorch
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, model_input
 
 CPU = torch.device("cpu")
 ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
-OPENVINO = Output(format=OutputFormat.OPENVINO)
+OPENVINO, TORCH_INDUCTOR = Output(format=OutputFormat.OPENVINO), Output(format=OutputFormat.TORCH_INDUCTOR)
 TORCH_EXPORT, EXECUTORCH = Output(format=OutputFormat.TORCH_EXPORT), Output(format=OutputFormat.EXECUTORCH)
 EACH_FORMAT = [
     *(pytest.param(output, id=output.format) for output in (ONNX, OPENVINO, TORCH_EXPORT)),
@@ -105,13 +106,16 @@ def test_an_honest_int8_file_passes(job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "files"),
+    ("output", "runtime", "files"),
     [
-        pytest.param(OPENVINO, {"model.xml", "model.bin"}, id="openvino"),
-        pytest.param(EXECUTORCH, {"model.pte"}, id="executorch", marks=needs_executorch),
+        pytest.param(OPENVINO, "openvino", {"model.xml", "model.bin"}, id="openvino"),
+        pytest.param(EXECUTORCH, "executorch", {"model.pte"}, id="executorch", marks=needs_executorch),
+        pytest.param(TORCH_INDUCTOR, "torch", {"model.inductor.pt2"}, id="torch_inductor", marks=needs_compiler),
     ],
 )
-def test_honest_int8_files_of_other_formats_pass(job: Job, tmp_path: Path, output: Output, files: set[str]) -> None:
+def test_honest_int8_files_of_other_formats_pass(
+    job: Job, tmp_path: Path, output: Output, runtime: str, files: set[str]
+) -> None:
     # Given the quantized network in another format
     delivery = deliver(job.int8.candidate, output, tmp_path)
     # When it is put to the test
@@ -121,7 +125,7 @@ def test_honest_int8_files_of_other_formats_pass(job: Job, tmp_path: Path, outpu
     assert found.latency is not None
     assert found.baseline_latency is not None
     assert found.runtime == found.latency.runtime == found.baseline_latency.runtime
-    assert found.runtime.startswith(f"{output.format} ")
+    assert found.runtime.startswith(f"{runtime} ")
     assert found.int8_macs_fraction is not None
     assert found.int8_macs_fraction > 0.95
     assert found.top1_agreement >= 0.98

@@ -9,7 +9,7 @@ import pytest
 
 from contract.artifact import OutputFormat
 from contract.settings import Settings
-from worker.card import cuda_is_there, memory_bytes, write_card
+from worker.card import compiler_is_there, cuda_is_there, memory_bytes, write_card
 
 
 def test_the_card_tells_of_this_machine() -> None:
@@ -19,7 +19,8 @@ def test_the_card_tells_of_this_machine() -> None:
     assert card.slots == 2
     for runtime in ("onnxruntime", "openvino"):
         assert card.runtimes[runtime] == metadata.version(runtime)
-    assert set(card.outputs) | {OutputFormat.EXECUTORCH} == set(OutputFormat)
+    assert set(card.outputs) | {OutputFormat.EXECUTORCH, OutputFormat.TORCH_INDUCTOR} == set(OutputFormat)
+    assert (OutputFormat.TORCH_INDUCTOR in card.outputs) == compiler_is_there()
     assert card.version.startswith(metadata.version("modelpress") + "+")
 
 
@@ -28,11 +29,20 @@ def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyP
     # Given an environment in which everything is installed but for one package
     any_version = metadata.distribution("modelpress")
     monkeypatch.setattr(metadata, "distributions", lambda *, name: [] if name == package else [any_version])
+    monkeypatch.setattr("worker.card.compiler_is_there", lambda: True)
     # When the card is written
     card = write_card(Settings())
     # Then everything else is offered
     assert set(card.outputs) == set(OutputFormat) - {OutputFormat(package)}
     assert package not in card.runtimes
+
+
+def test_without_a_compiler_no_program_for_it_is_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given a machine without g++ / When the card is written / Then programs that are not compiled are offered alone
+    monkeypatch.setenv("PATH", str(tmp_path))
+    offered = write_card(Settings()).outputs
+    assert OutputFormat.TORCH_EXPORT in offered
+    assert OutputFormat.TORCH_INDUCTOR not in offered
 
 
 def test_two_starts_are_two_workers_of_one_version() -> None:

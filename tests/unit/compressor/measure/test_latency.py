@@ -69,7 +69,7 @@ def test_a_witness_answers_with_the_file_alone(tmp_path: Path, monkeypatch: pyte
         assert process.loaded.seconds > 0
         assert b"secret" not in Path(f"/proc/{process.pid}/environ").read_bytes()
         folder = Path(f"/proc/{process.pid}/cwd").resolve()
-        assert {path.name for path in folder.iterdir()} == {"model.onnx", "inputs.npy", "outputs.npy"}
+        assert {path.name for path in folder.iterdir()} == {"model.onnx", "inputs.npy", "outputs.npy", "tmp"}
     # And nothing is left of it
     assert not folder.exists()
 

@@ -123,6 +123,15 @@ def test_the_page_tells_how_to_load_a_program(document: ReportDocument) -> None:
     assert "InferenceSession" not in html
 
 
+def test_the_page_tells_how_to_compile_a_program(document: ReportDocument) -> None:
+    # Given a job that delivers a program for torch's compiler / When its page is made, then it says how to compile it
+    told = {"format": ArtifactFormat.TORCH_INDUCTOR, "filename": "model.inductor.pt2"}
+    html = page(document.model_copy(update={"files": [document.files[0].model_copy(update=told)]}))
+    assert 'torch.compile(torch.export.load("model.inductor.pt2").module())' in html
+    assert "config.freezing = True" in html
+    assert "InferenceSession" not in html
+
+
 def test_the_page_tells_how_to_load_an_executorch_program(document: ReportDocument) -> None:
     # Given a job that delivers a program for ExecuTorch / When its page is made, then it says how to load it
     told = {"format": ArtifactFormat.EXECUTORCH, "filename": "model.pte"}
