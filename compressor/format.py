@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 #: From inputs of shape (N, C, H, W) to logits of shape (N, classes).
 Run = Callable[[Floats], Floats]
 
-#: By the end of a file's name, the longest first, as `contract.artifact.ArtifactFormat` calls it.
+#: By the end of a file's name, a longer one before what it ends with, as `contract.artifact.ArtifactFormat` calls it.
 _NAMES = {
     ".safetensors": "safetensors",
     ".json": "model_json",
@@ -61,7 +61,10 @@ class Runtime(Protocol):
 
 def name_of(path: Path) -> str:
     """The format that a delivered file is of."""
-    return next(name for end, name in _NAMES.items() if path.name.endswith(end))
+    for end, name in _NAMES.items():
+        if path.name.endswith(end):
+            return name
+    raise ValueError(f"{path.name} is of no format that is delivered")
 
 
 def writer(name: str) -> Write:

@@ -12,19 +12,22 @@ from contract.methods.params import step_named
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
 from contract.spec import DataUse, JobOptions, UntrainedModel
 
-#: Methods whose results a format cannot hold, and why.
-_NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str]] = {
+#: Methods whose results a format cannot hold, why, and what can.
+_NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str, str]] = {
     OutputFormat.OPENVINO: (
         (QuantizeDynamic,),
         "OpenVINO has no integer kernel for layers that quantize their input as it comes, as those of",
+        "onnx",
     ),
     OutputFormat.TORCH_EXPORT: (
         (QuantizeStatic, QuantizeAware),
         "Torch's own operators have no integer kernel for activations of a fixed range, as those of",
+        "onnx or torch_inductor",
     ),
     OutputFormat.EXECUTORCH: (
         (QuantizeWeights, Cast),
         "ExecuTorch has no kernel for weights that are stored in fewer bits beside inputs of floats, as those of",
+        "onnx",
     ),
 }
 #: Stages whose steps give weights their codes.
@@ -128,14 +131,15 @@ def faults_of_teachers(options: JobOptions, *, untrained: bool) -> Iterator[Faul
 def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
     """Formats that cannot hold what the steps make."""
     for index, output in enumerate(options.outputs):
-        kinds, reason = _NOT_HELD.get(output.format, ((), ""))
+        kinds, reason, instead = _NOT_HELD.get(output.format, ((), "", ""))
         steps = enumerate(options.steps)
         step = next((s for at, s in steps if isinstance(s, kinds) and not _completed(s, options.steps[at + 1 :])), None)
         if step is not None and output.precision is OutputPrecision.AS_PLANNED:
             yield Fault(
                 pointer=f"/outputs/{index}",
                 code=InvalidSpec.code,
-                detail=f'{reason} {step.method} do. Ask for onnx, or for {output.format} with the precision "float32".',
+                detail=f"{reason} {step.method} do. "
+                f'Ask for {instead}, or for {output.format} with the precision "float32".',
             )
 
 

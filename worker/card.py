@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import socket
@@ -89,13 +90,13 @@ def memory_bytes(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
 def _outputs() -> tuple[OutputFormat, ...]:
     """What can be written and proven here."""
     installed = (output for output, needed in _NEEDED.items() if len(_versions(needed)) == len(needed))
-    return tuple(output for output in installed if output is not OutputFormat.TORCH_INDUCTOR or compiler_is_there())
+    return tuple(output for output in installed if output is not OutputFormat.TORCH_INDUCTOR or inductor_is_there())
 
 
-def compiler_is_there(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether there is what torch's inductor compiles with: g++ and the headers of this Python."""
-    found = shutil.which("g++", path=environ.get("PATH"))
-    return found is not None and Path(sysconfig.get_path("include"), "Python.h").exists()
+def inductor_is_there() -> bool:
+    """Whether torch's inductor makes integer kernels here: on x86, with g++ and the headers of this Python."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return platform.machine() == "x86_64" and shutil.which("g++") is not None and headers.exists()
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:

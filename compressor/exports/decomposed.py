@@ -22,6 +22,8 @@ QUANTIZE, DEQUANTIZE = theirs.quantize_per_tensor.default, theirs.dequantize_per
 
 #: Scale, zero point and ends of an activation's codes.
 Code = tuple[Any, ...]
+#: What is written for a call of ours: from the writer, the node and its arguments to what takes its place.
+Rule = Callable[..., Node]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Ends:
 INT8, UINT8 = Ends(-128, 127, torch.int8), Ends(0, 255, torch.uint8)
 
 
-def spell_out(module: GraphModule, ends: Ends, rules: "Mapping[object, Rule]") -> None:
+def spell_out(module: GraphModule, ends: Ends, rules: Mapping[object, Rule]) -> None:
     """Write each of our operators in a realized graph by its rule; activations get codes between `ends`."""
     writer = Writer(module, ends)
     for node in list(module.graph.nodes):
@@ -68,7 +70,7 @@ class Writer:
         return self.call(DEQUANTIZE, self.call(QUANTIZE, x, *code), *code)
 
     def coded_as_it_comes(self, x: Node) -> Node:
-        """The same by codes over the range of what comes."""
+        """The same by codes over the range of what comes: of all of it in torch, of each row in XNNPACK."""
         least, largest, dtype = self.ends.told()
         chosen = self.call(theirs.choose_qparams.tensor, x, least, largest, torch.finfo(torch.float32).eps, dtype)
         code = (*(self.call(operator.getitem, chosen, part) for part in (0, 1)), *self.ends.told())
@@ -154,8 +156,6 @@ class Writer:
         return value.detach()
 
 
-#: What is written for a call of ours: from the node and its arguments to what takes its place.
-Rule = Callable[..., Node]
 RULES: Mapping[object, Rule] = {
     ours.quantize.default: Writer.quantize,
     ours.clip.default: Writer.clip,

@@ -35,7 +35,7 @@ def _refuse_fixed_ranges(candidate: Candidate) -> None:
         raise ExportFailed(
             f"Torch's own operators have no integer kernel for activations of a fixed range, as at {named}. "
             "A torch_export file holds floats, halves, codes of weights, and layers that quantize what they are given; "
-            "ask for torch_inductor, which is compiled where it runs."
+            "ask for onnx or torch_inductor."
         )
 
 

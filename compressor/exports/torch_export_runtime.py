@@ -4,8 +4,10 @@ Loading a program can execute what is in it. So this is for files that this proc
 was uploaded is ever loaded so.
 """
 
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from compressor.exports.integer_part import integer_part
 from compressor.exports.torch_module import running, version
 from compressor.format import Run
+from compressor.measure.counting import attention_flops
 
-__all__ = ["ALSO_COUNTED", "an_image", "int8_macs_fraction", "open_file", "version"]
+__all__ = ["ALSO_COUNTED", "an_image", "found_by", "int8_macs_fraction", "open_file", "version"]
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -35,8 +38,13 @@ def int8_macs_fraction(path: Path) -> float:
     counter = FlopCounterMode(display=False, custom_mapping=ALSO_COUNTED)
     with torch.inference_mode(), counter:
         program.module()(an_image(program))
-    found = counter.get_flop_counts()["Global"]
-    return integer_part((operations, operator is aten._int_mm) for operator, operations in found.items())
+    return integer_part((operations, operator is aten._int_mm) for operator, operations in found_by(counter).items())
+
+
+def found_by(counter: FlopCounterMode) -> Mapping[Any, int]:
+    """Operations by operator; none where nothing is multiplied."""
+    found: Mapping[Any, int] = counter.get_flop_counts().get("Global", {})
+    return found
 
 
 def an_image(program: ExportedProgram) -> Tensor:
@@ -54,4 +62,8 @@ def _of_recurrence(x: Shape, inner: Shape, hidden: Shape, *_: object, **__: obje
 
 
 #: Operations by the shapes of what an operator is given; torch counts those of other products itself.
-ALSO_COUNTED = {aten._int_mm: _of_matrices, aten.mkldnn_rnn_layer: _of_recurrence}
+ALSO_COUNTED: dict[Any, Callable[..., int]] = {
+    aten._int_mm: _of_matrices,
+    aten.mkldnn_rnn_layer: _of_recurrence,
+    aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+}

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.exports import torch_module
 from compressor.exports.integer_part import integer_part
-from compressor.exports.torch_export_runtime import ALSO_COUNTED, an_image
+from compressor.exports.torch_export_runtime import ALSO_COUNTED, an_image, found_by
 from compressor.format import Floats, Run
 
 aten, mkldnn, onednn = torch.ops.aten, torch.ops.mkldnn, torch.ops.onednn
@@ -51,10 +51,11 @@ def open_file(path: Path, threads: int) -> Run:
     """
     torch.set_num_threads(threads)
     program = torch.export.load(path)
-    with _compiling():
-        module = torch.compile(program.module(), dynamic=False)
-        with torch.inference_mode():
-            module(an_image(program))
+    # What is made in inference mode is of another kind for the compiler than what comes later.
+    loaded, image = program.module(), an_image(program)
+    with _compiling(), torch.inference_mode():
+        module = torch.compile(loaded, dynamic=False)
+        module(image)
     size: int | None = None
 
     def run(x: Floats) -> Floats:
@@ -78,8 +79,7 @@ def int8_macs_fraction(path: Path) -> float:
         compile_fx = importlib.import_module("torch._inductor.compile_fx").compile_fx
         module = torch.compile(program.module(), backend=partial(compile_fx, inner_compile=_plainly(counter)))
         module(an_image(program))
-    found = counter.get_flop_counts()["Global"]
-    return integer_part((operations, operator in _INTEGER) for operator, operations in found.items())
+    return integer_part((operations, operator in _INTEGER) for operator, operations in found_by(counter).items())
 
 
 def _plainly(counter: FlopCounterMode) -> Callable[..., Any]:
@@ -114,20 +114,32 @@ def _of_convolution(x: Shape, weight: Shape, *_: object, out_shape: Shape, **__:
     return _of_filters(out_shape, weight, 1)
 
 
+def _of_transposed(x: Shape, weight: Shape, *_: object, **__: object) -> int:
+    return _of_filters(x, weight, 1)
+
+
 def _of_linear(x: Shape, weight: Shape, *_: object, out_shape: Shape, **__: object) -> int:
     del x
     return _of_filters(out_shape, weight, -1)
 
 
-_CODED = {
+def _of_packed_linear(x: Shape, packed: Shape, weight: Shape, *_: object, out_shape: Shape, **__: object) -> int:
+    del x, packed
+    return _of_filters(out_shape, weight, -1)
+
+
+_CODED: dict[Any, Callable[..., int]] = {
     onednn.qconv_pointwise: _of_coded_convolution,
     onednn.qconv2d_pointwise: _of_coded_convolution,
     onednn.qlinear_pointwise: _of_coded_linear,
 }
 _INTEGER = {*_CODED, aten._int_mm}
-_COUNTED = {
+_COUNTED: dict[Any, Callable[..., int]] = {
     **ALSO_COUNTED,
     **_CODED,
     mkldnn._convolution_pointwise: _of_convolution,
+    mkldnn._convolution_transpose_pointwise: _of_transposed,
     mkldnn._linear_pointwise: _of_linear,
 }
+if torch._C.has_mkl:
+    _COUNTED[torch.ops.mkl._mkl_linear] = _of_packed_linear

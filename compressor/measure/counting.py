@@ -26,8 +26,8 @@ class Macs:
     by_module: Mapping[str, int]
 
 
-def _cpu_attention_flop(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    # Torch has formulas for the attention kernels of GPUs only. Shapes: (batch, heads, tokens, width).
+def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    """Operations of attention's kernel on the CPU, of which torch knows none; shapes (batch, heads, tokens, width)."""
     scores = math.prod(query[:3]) * key[2]
     return 2 * scores * (query[3] + value[3])
 
@@ -72,7 +72,7 @@ def without_gradients(module: nn.Module) -> Iterator[None]:
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> Macs:
     """Multiply-accumulates of convolutions and matrix products for one image of shape (C, H, W)."""
     where = next(module.parameters()).device
-    extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flop}
+    extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
     counter = FlopCounterMode(display=False, custom_mapping=extra)
     # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
     with evaluating(module), without_gradients(module), attention_in_the_open(), counter:

@@ -24,8 +24,8 @@ from contract.artifact import OutputFormat, OutputPrecision
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
 from contract.spec import Output
-from tests.unit.compressor.compiler import needs_compiler
 from tests.unit.compressor.executorch import needs_executorch
+from tests.unit.compressor.inductor import needs_inductor
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, model_input
 
 CPU = torch.device("cpu")
@@ -35,6 +35,7 @@ TORCH_EXPORT, EXECUTORCH = Output(format=OutputFormat.TORCH_EXPORT), Output(form
 EACH_FORMAT = [
     *(pytest.param(output, id=output.format) for output in (ONNX, OPENVINO, TORCH_EXPORT)),
     pytest.param(EXECUTORCH, id=EXECUTORCH.format, marks=needs_executorch),
+    pytest.param(TORCH_INDUCTOR, id=TORCH_INDUCTOR.format, marks=needs_inductor),
 ]
 
 
@@ -110,7 +111,7 @@ def test_an_honest_int8_file_passes(job: Job, tmp_path: Path) -> None:
     [
         pytest.param(OPENVINO, "openvino", {"model.xml", "model.bin"}, id="openvino"),
         pytest.param(EXECUTORCH, "executorch", {"model.pte"}, id="executorch", marks=needs_executorch),
-        pytest.param(TORCH_INDUCTOR, "torch", {"model.inductor.pt2"}, id="torch_inductor", marks=needs_compiler),
+        pytest.param(TORCH_INDUCTOR, "torch", {"model.inductor.pt2"}, id="torch_inductor", marks=needs_inductor),
     ],
 )
 def test_honest_int8_files_of_other_formats_pass(

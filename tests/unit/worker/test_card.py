@@ -9,7 +9,7 @@ import pytest
 
 from contract.artifact import OutputFormat
 from contract.settings import Settings
-from worker.card import compiler_is_there, cuda_is_there, memory_bytes, write_card
+from worker.card import cuda_is_there, inductor_is_there, memory_bytes, write_card
 
 
 def test_the_card_tells_of_this_machine() -> None:
@@ -20,7 +20,7 @@ def test_the_card_tells_of_this_machine() -> None:
     for runtime in ("onnxruntime", "openvino"):
         assert card.runtimes[runtime] == metadata.version(runtime)
     assert set(card.outputs) | {OutputFormat.EXECUTORCH, OutputFormat.TORCH_INDUCTOR} == set(OutputFormat)
-    assert (OutputFormat.TORCH_INDUCTOR in card.outputs) == compiler_is_there()
+    assert (OutputFormat.TORCH_INDUCTOR in card.outputs) == inductor_is_there()
     assert card.version.startswith(metadata.version("modelpress") + "+")
 
 
@@ -29,7 +29,7 @@ def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyP
     # Given an environment in which everything is installed but for one package
     any_version = metadata.distribution("modelpress")
     monkeypatch.setattr(metadata, "distributions", lambda *, name: [] if name == package else [any_version])
-    monkeypatch.setattr("worker.card.compiler_is_there", lambda: True)
+    monkeypatch.setattr("worker.card.inductor_is_there", lambda: True)
     # When the card is written
     card = write_card(Settings())
     # Then everything else is offered

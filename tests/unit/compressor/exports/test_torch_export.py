@@ -110,7 +110,7 @@ def test_nearly_all_of_a_transformer_is_multiplied_in_integers(tmp_path: Path) -
     # When it is written
     path = written(candidate, tmp_path)
     # Then all but the products of attention itself and the first layer are in integers, and answers are as planned
-    assert int8_macs_fraction(path) > 0.8
+    assert 0.7 < int8_macs_fraction(path) < 0.8
     x = inputs_for(candidate, 3)
     found = torch.from_numpy(open_file(path, 1)(x.numpy()))
     assert torch.allclose(found, answers(simulated(candidate), x), atol=1e-4)

@@ -127,7 +127,7 @@ def test_the_page_tells_how_to_compile_a_program(document: ReportDocument) -> No
     # Given a job that delivers a program for torch's compiler / When its page is made, then it says how to compile it
     told = {"format": ArtifactFormat.TORCH_INDUCTOR, "filename": "model.inductor.pt2"}
     html = page(document.model_copy(update={"files": [document.files[0].model_copy(update=told)]}))
-    assert 'torch.compile(torch.export.load("model.inductor.pt2").module())' in html
+    assert 'torch.compile(torch.export.load("model.inductor.pt2").module(), dynamic=False)' in html
     assert "config.freezing = True" in html
     assert "InferenceSession" not in html
 
