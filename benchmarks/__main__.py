@@ -23,6 +23,7 @@ ALL = {
     "memory": memory.measure,
     "pruning": pruning_costs.measure,
     "quantization": quantization_speed.measure,
+    "compiled": quantization_speed.measure_compiled,
     "distillation": distillation_speed.measure,
     "sparse": semi_structured.measure,
 }
