@@ -35,7 +35,6 @@ TORCH_EXPORT, EXECUTORCH = Output(format=OutputFormat.TORCH_EXPORT), Output(form
 EACH_FORMAT = [
     *(pytest.param(output, id=output.format) for output in (ONNX, OPENVINO, TORCH_EXPORT)),
     pytest.param(EXECUTORCH, id=EXECUTORCH.format, marks=needs_executorch),
-    pytest.param(TORCH_INDUCTOR, id=TORCH_INDUCTOR.format, marks=needs_inductor),
 ]
 
 
