@@ -4,7 +4,7 @@ Loading a program can execute what is in it. So this is for files that this proc
 was uploaded is ever loaded so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Set
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from compressor.exports.integer_part import integer_part
 from compressor.exports.torch_module import running, version
 from compressor.format import Run
-from compressor.measure.counting import attention_flops
+from compressor.measure.counting import UNKNOWN_TO_TORCH
 
-__all__ = ["ALSO_COUNTED", "an_image", "found_by", "int8_macs_fraction", "open_file", "version"]
+__all__ = ["ALSO_COUNTED", "an_image", "int8_macs_fraction", "open_file", "part_of", "version"]
 
 aten = torch.ops.aten
 Shape = tuple[int, ...]
@@ -34,17 +34,17 @@ def open_file(path: Path, threads: int) -> Run:
 def int8_macs_fraction(path: Path) -> float:
     """The part of the multiply-accumulates that the program does in integers, counted while it answers one image."""
     program = torch.export.load(path)
-    # Torch counts two operations for one multiply-accumulate, which leaves their parts as they are.
     counter = FlopCounterMode(display=False, custom_mapping=ALSO_COUNTED)
     with torch.inference_mode(), counter:
         program.module()(an_image(program))
-    return integer_part((operations, operator is aten._int_mm) for operator, operations in found_by(counter).items())
+    return part_of(counter, {aten._int_mm})
 
 
-def found_by(counter: FlopCounterMode) -> Mapping[Any, int]:
-    """Operations by operator; none where nothing is multiplied."""
-    found: Mapping[Any, int] = counter.get_flop_counts().get("Global", {})
-    return found
+def part_of(counter: FlopCounterMode, operators: Set[object]) -> float:
+    """The part of what was counted that these operators have done, between 0 and 1."""
+    # Torch counts two operations for one multiply-accumulate, which leaves their parts as they are.
+    found = counter.get_flop_counts().get("Global", {})
+    return integer_part((operations, operator in operators) for operator, operations in found.items())
 
 
 def an_image(program: ExportedProgram) -> Tensor:
@@ -63,7 +63,7 @@ def _of_recurrence(x: Shape, inner: Shape, hidden: Shape, *_: object, **__: obje
 
 #: Operations by the shapes of what an operator is given; torch counts those of other products itself.
 ALSO_COUNTED: dict[Any, Callable[..., int]] = {
+    **UNKNOWN_TO_TORCH,
     aten._int_mm: _of_matrices,
     aten.mkldnn_rnn_layer: _of_recurrence,
-    aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
 }

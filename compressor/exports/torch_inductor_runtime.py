@@ -20,8 +20,7 @@ from torch.fx import GraphModule, Interpreter
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.exports import torch_module
-from compressor.exports.integer_part import integer_part
-from compressor.exports.torch_export_runtime import ALSO_COUNTED, an_image, found_by
+from compressor.exports.torch_export_runtime import ALSO_COUNTED, an_image, part_of
 from compressor.format import Floats, Run
 
 aten, mkldnn, onednn = torch.ops.aten, torch.ops.mkldnn, torch.ops.onednn
@@ -71,7 +70,6 @@ def open_file(path: Path, threads: int) -> Run:
 
 def int8_macs_fraction(path: Path) -> float:
     """The part of the multiply-accumulates that the compiler's graph does in integers, counted on one image."""
-    # Torch counts two operations for one multiply-accumulate, which leaves their parts as they are.
     counter = FlopCounterMode(display=False, custom_mapping=_COUNTED)
     program = torch.export.load(path)
     with torch.inference_mode(), _compiling():
@@ -79,7 +77,7 @@ def int8_macs_fraction(path: Path) -> float:
         compile_fx = importlib.import_module("torch._inductor.compile_fx").compile_fx
         module = torch.compile(program.module(), backend=partial(compile_fx, inner_compile=_plainly(counter)))
         module(an_image(program))
-    return integer_part((operations, operator in _INTEGER) for operator, operations in found_by(counter).items())
+    return part_of(counter, _INTEGER)
 
 
 def _plainly(counter: FlopCounterMode) -> Callable[..., Any]:

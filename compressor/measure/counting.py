@@ -1,9 +1,10 @@
 """What a network is made of: parameters, zeros and multiply-accumulates, layer by layer."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,16 @@ class Macs:
     by_module: Mapping[str, int]
 
 
-def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
     """Operations of attention's kernel on the CPU, of which torch knows none; shapes (batch, heads, tokens, width)."""
     scores = math.prod(query[:3]) * key[2]
     return 2 * scores * (query[3] + value[3])
+
+
+#: What counts operations that torch has no formula for, by operator.
+UNKNOWN_TO_TORCH: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+}
 
 
 @contextmanager
@@ -72,8 +79,7 @@ def without_gradients(module: nn.Module) -> Iterator[None]:
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> Macs:
     """Multiply-accumulates of convolutions and matrix products for one image of shape (C, H, W)."""
     where = next(module.parameters()).device
-    extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=extra)
+    counter = FlopCounterMode(display=False, custom_mapping=UNKNOWN_TO_TORCH)
     # The counter hooks into the gradients of what modules are given, and a parameter that is given as it is has none.
     with evaluating(module), without_gradients(module), attention_in_the_open(), counter:
         module(torch.zeros(1, *input_shape, device=where))
