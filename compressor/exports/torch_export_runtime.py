@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from compressor.exports.integer_part import integer_part
 from compressor.exports.torch_module import running, version
 from compressor.format import Run
-from compressor.measure.counting import UNKNOWN_TO_TORCH
+from compressor.measure.formulas import UNKNOWN_TO_TORCH
 
 __all__ = ["ALSO_COUNTED", "an_image", "int8_macs_fraction", "open_file", "part_of", "version"]
 

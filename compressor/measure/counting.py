@@ -1,16 +1,15 @@
 """What a network is made of: parameters, zeros and multiply-accumulates, layer by layer."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.layers import own_names
+from compressor.measure.formulas import UNKNOWN_TO_TORCH
 from compressor.quantization.plan import QuantizationPlan
 from contract.report import LayerReport
 
@@ -25,18 +24,6 @@ class Macs:
     total: int
     #: By module name, with everything that happens inside of the module.
     by_module: Mapping[str, int]
-
-
-def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    """Operations of attention's kernel on the CPU, of which torch knows none; shapes (batch, heads, tokens, width)."""
-    scores = math.prod(query[:3]) * key[2]
-    return 2 * scores * (query[3] + value[3])
-
-
-#: What counts operations that torch has no formula for, by operator.
-UNKNOWN_TO_TORCH: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-}
 
 
 @contextmanager
