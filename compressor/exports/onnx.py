@@ -1,5 +1,6 @@
 """A candidate as an ONNX file: floats, or integers with the plan's own scales."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,6 +30,10 @@ from contract.failures import ExportFailed
 OPSET = 20
 #: A protobuf message ends at 2 GiB; what is near it has its weights in a file beside the graph.
 LARGEST_MESSAGE = 2**31 - 2**24
+#: Changes a graph and none of its answers.
+Pass = Callable[[ir.Model], None]
+#: What this runtime needs, or is faster with; another is slower with it.
+FOR_ONNX_RUNTIME: tuple[Pass, ...] = (hold_transposes, fold_strides)
 
 
 def write(
@@ -39,18 +44,25 @@ def write(
     return {path.name: path}
 
 
-def export(candidate: Candidate, path: Path, *, precision: OutputPrecision = OutputPrecision.AS_PLANNED) -> Path:
+def export(
+    candidate: Candidate,
+    path: Path,
+    *,
+    precision: OutputPrecision = OutputPrecision.AS_PLANNED,
+    passes: Sequence[Pass] = FOR_ONNX_RUNTIME,
+) -> Path:
     """Write the candidate to `path`, or to `path` with `.zip` behind it where it is larger than 2 GiB.
 
     The file takes `image` (batch, C, H, W), gives `logits` (batch, classes) and bears the preprocessing and the class
-    names in its metadata. The same candidate gives the same bytes. Returns where the file is; raises ExportFailed.
+    names in its metadata. The same candidate gives the same bytes. `passes` change the graph, and no answer, for the
+    runtime that will read it. Returns where the file is; raises ExportFailed.
     """
     model = _translated(candidate, precision)
     widen(model)
     if precision is OutputPrecision.AS_PLANNED and any(code.signed for code in candidate.plan.activations.values()):
         make_signed(model)
-    hold_transposes(model)
-    fold_strides(model)
+    for change in passes:
+        change(model)
     _strip(model)
     _describe(model, candidate)
     if _bytes_of_weights(model) < LARGEST_MESSAGE:

@@ -1,6 +1,9 @@
 """A candidate as OpenVINO IR, made of its ONNX file: floats, or integers with the plan's own scales."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compressor.candidate import Candidate
-from compressor.exports import onnx, openvino_swish
+from compressor.exports import onnx, openvino_constants, openvino_swish
 from compressor.exports.onnx_zip import graph_file
 from compressor.exports.openvino_runtime import openvino
 from contract.artifact import OutputPrecision
@@ -26,16 +29,32 @@ def write(
     Inputs, outputs and metadata are those of the ONNX file. The same candidate gives the same bytes.
     """
     _refuse_dynamic(candidate)
-    graph, weights = folder / f"{stem}.xml", folder / f"{stem}.bin"
+    with opened(candidate, folder, precision=precision) as model:
+        openvino_swish.join(model)
+        return save(model, candidate, folder, stem)
+
+
+@contextmanager
+def opened(candidate: Candidate, folder: Path, *, precision: OutputPrecision) -> Iterator[Any]:
+    """The candidate as OpenVINO's model, whose weights are there as long as the block lasts; raises ExportFailed."""
     with TemporaryDirectory(dir=folder) as name:
-        exported = onnx.export(candidate, Path(name, "model.onnx"), precision=precision)
+        exported = onnx.export(candidate, Path(name, "model.onnx"), precision=precision, passes=())
         with graph_file(exported) as source:
             model = _read(source)
             _hold_sizes(model)
-            openvino_swish.join(model)
-            _name(model, candidate)
-            # Unlike `save_model` this keeps float32 as it is, and tells of no build.
-            openvino().serialize(model, graph, weights)
+            # What is computed of operators, and what NNCF adds to them, is called after them.
+            _name(model)
+            openvino_constants.fold(model)
+            yield model
+
+
+def save(model: Any, candidate: Candidate, folder: Path, stem: str) -> dict[str, Path]:
+    """Write OpenVINO's model of a candidate as graph and weights."""
+    graph, weights = folder / f"{stem}.xml", folder / f"{stem}.bin"
+    _name(model)
+    model.set_friendly_name(candidate.architecture.name)
+    # Unlike `save_model` this keeps float32 as it is, and tells of no build.
+    openvino().serialize(model, graph, weights)
     return {path.name: path for path in (graph, weights)}
 
 
@@ -78,9 +97,12 @@ def _hold_sizes(model: Any) -> None:
                 reader.replace_source_output(ops.floor_mod(sizes, largest).output(0))
 
 
-def _name(model: Any, candidate: Candidate) -> None:
+def _name(model: Any) -> None:
     """Name by its place what OpenVINO has numbered in the order in which this process happened to make it."""
-    model.set_friendly_name(candidate.architecture.name)
-    for place, node in enumerate(model.get_ordered_ops()):
-        if node.get_friendly_name() == node.get_name():
-            node.set_friendly_name(f"{node.get_type_name()}_{place}")
+    numbered = {place: n for place, n in enumerate(model.get_ordered_ops()) if n.get_friendly_name() == n.get_name()}
+    taken = {node.get_friendly_name() for node in model.get_ordered_ops()}
+    taken -= {node.get_name() for node in numbered.values()}
+    for place, node in numbered.items():
+        name = next(name for name in (f"{node.get_type_name()}_{n}" for n in count(place)) if name not in taken)
+        node.set_friendly_name(name)
+        taken.add(name)

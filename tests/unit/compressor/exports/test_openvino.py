@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compressor.candidate import Candidate
 from compressor.context import Context
+from compressor.exports import onnx as onnx_export
 from compressor.exports import openvino as openvino_export
 from compressor.exports.openvino import write
 from compressor.exports.openvino_runtime import open_file, openvino
@@ -138,6 +139,47 @@ def test_an_int8_file_answers_one_image_as_it_does_in_a_batch(tmp_path: Path, ne
     assert torch.allclose(together, alone, atol=0.02 * float(together.abs().max()))
 
 
+@pytest.mark.parametrize("network", [residual, gated, unusual])
+def test_a_file_holds_codes_and_no_work_that_is_the_same_for_every_image(
+    tmp_path: Path, network: Callable[[], Candidate]
+) -> None:
+    # Given a quantized network / When it is written
+    candidate = quantized(network())
+    graph, weights = write(candidate, tmp_path, "model").values()
+    # Then no bias is brought into shape anew for each image
+    kinds = {node.get_type_name() for node in openvino().Core().read_model(graph).get_ordered_ops()}
+    assert kinds.isdisjoint({"ShapeOf", "Broadcast", "VariadicSplit"})
+    # And a weight takes a byte, and what else there is a few numbers for each channel
+    coded = sum(weight.codes.numel() for weight in candidate.plan.integers.values())
+    channels = sum(len(weight.codes) for weight in candidate.plan.integers.values())
+    assert weights.stat().st_size < coded + 20 * channels + 1024
+
+
+class _Strided(nn.Module):
+    """A filter that crosses an image in strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).relu().mean((2, 3)))
+
+
+def test_pixels_stay_where_they_are(tmp_path: Path) -> None:
+    # Given a network whose pixels ONNX Runtime has in blocks, which costs OpenVINO more than it saves
+    candidate = quantized(candidate_of(_Strided()))
+    blocks = onnx.load(onnx_export.export(candidate, tmp_path / "model.onnx")).graph.node
+    assert "SpaceToDepth" in {node.op_type for node in blocks}
+    # When it is written for OpenVINO
+    graph, _ = write(candidate, tmp_path, "model").values()
+    # Then the filter has its stride
+    nodes = openvino().Core().read_model(graph).get_ordered_ops()
+    assert "SpaceToDepth" not in {node.get_type_name() for node in nodes}
+    assert [list(n.get_attributes()["strides"]) for n in nodes if n.get_type_name() == "Convolution"] == [[2, 2]]
+
+
 class _Tokens(nn.Module):
     """Patches of an image, and one token more for each image of a batch, whose size the graph must therefore read."""
 
@@ -242,7 +284,7 @@ def test_an_operator_that_is_used_as_it_cannot_be_is_refused_with_the_node(
     graph = helper.make_graph([node], "graph", [image, scales], [logits])
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
-    monkeypatch.setattr(openvino_export.onnx, "export", lambda candidate, into, precision: path)
+    monkeypatch.setattr(openvino_export.onnx, "export", lambda candidate, into, **how: path)
     # When it is read, then the failure names operator and node
     with pytest.raises(ExportFailed, match="Resize logits"):
         write(residual(), tmp_path, "model")
