@@ -26,7 +26,7 @@ CMD ["python", "-m", "service"]
 FROM base AS worker
 # TORCH=cuda takes the build with CUDA that PyPI serves; cpu, the default, the small one where it is to be had.
 ARG TORCH=cpu
-# EXTRAS=worker,executorch writes and proves .pte files too.
+# EXTRAS=worker,executorch,nncf writes and proves .pte files, and OpenVINO's with the integers of NNCF, too.
 ARG EXTRAS=worker
 RUN version="$(sed -n 's/^torch==//p' constraints.txt)" \
     && if [ "$TORCH" = cpu ]; then \

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -12,6 +13,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from compressor.candidate import Candidate
 from compressor.data.images import Images
 from compressor.exports.onnx import export
+from compressor.exports.openvino_nncf import nncf
 
 _BATCH = 32
 
@@ -37,14 +39,12 @@ def by_onnxruntime(made: Candidate, images: Images, folder: Path) -> Path:
 
 
 def by_nncf(made: Candidate, images: Images, folder: Path) -> Path:
-    """NNCF's post-training quantization of the ONNX file. Needs `pip install nncf`."""
-    import nncf
-    import onnx
-
+    """NNCF's post-training quantization of the ONNX file."""
     plain, found = folder / "plain.onnx", folder / "by-nncf.onnx"
     export(made, plain)
     single = [{"image": x[None]} for batch in images.batches(_BATCH) for x in batch.x.numpy()]
-    quantized = nncf.quantize(onnx.load(plain), nncf.Dataset(single), subset_size=len(images))
+    package = nncf()
+    quantized = package.quantize(onnx.load(plain), package.Dataset(single), subset_size=len(images))
     onnx.save(quantized, found)
     return found
 

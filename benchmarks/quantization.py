@@ -1,7 +1,6 @@
 """Quantization on trained networks and real images, beside the reference: `make bench-quantization [ROWS=...]`.
 
-Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared, and NNCF
-(`pip install nncf`) for its rows.
+Each row is a target of its own, as in benchmarks/pruning.py. Needs the networks and images in ../shared.
 """
 
 from collections.abc import Callable, Mapping

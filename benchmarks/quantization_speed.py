@@ -23,11 +23,13 @@ from benchmarks.untrained import untrained
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.data.images import Images
+from compressor.exports import openvino_nncf
 from compressor.format import writer
 from compressor.measure.clean_process import clean_process
 from compressor.measure.latency import time_side_by_side
 from compressor.methods import quantize_static
 from compressor.quantization.plan import QuantizationPlan
+from compressor.quantization.processor import here
 from contract.methods.quantize import QuantizeStatic
 
 #: How many times as fast as float32 in ONNX Runtime the fastest artifact shall be; none: to be known.
@@ -35,7 +37,8 @@ AIMS = {"resnet18": 3.3, "mobilenet_v2": 2.2, "resnet50": 3.0, "mobilenet_v3_sma
 TIME_AIM, COMPILED_AIM, TURNS = 1.15, 1.1, 5
 THREADS, SIDE, CALIBRATION_IMAGES = 2, 224, 64
 GROUP, COMPILED_GROUP = "7 quantization", "7 quantization, compiled"
-PEER = "onnx INT8 by ONNX Runtime's script"
+#: Those whose integers another has chosen; NNCF's are an output of ours too, on request.
+PEERS = ("onnx INT8 by ONNX Runtime's script", "openvino INT8 by NNCF")
 #: ResNets, whose blocks call their one ReLU twice, torchao's quantizer refuses.
 COMPILED, COMPILED_PEER = "mobilenet_v2", "torchao's PT2E"
 
@@ -54,12 +57,14 @@ def quantized(name: str) -> Candidate:
 
 
 def latencies(name: str) -> dict[str, float]:
-    """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, and of ONNX Runtime's own INT8."""
-    made = quantized(name)
+    """Milliseconds (p50, batch 1) of the float32 and the INT8 file in both runtimes, and of what their own make."""
+    made, plain = quantized(name), untrained(name, SIDE)
     with TemporaryDirectory() as folder:
         written = {**_written(made, "onnx", Path(folder)), **_written(made, "openvino", Path(folder))}
-        peer = by_onnxruntime(untrained(name, SIDE), images(made), Path(folder))
-        return _timed(written | {PEER: {peer.name: peer}}, Path(folder))
+        peer = by_onnxruntime(plain, images(made), Path(folder))
+        unquantized = openvino_nncf.Unquantized(plain, images(made), here())
+        other = openvino_nncf.write(unquantized, Path(folder), "nncf", integers=made.plan.static)
+        return _timed(written | dict(zip(PEERS, ({peer.name: peer}, other), strict=True)), Path(folder))
 
 
 def compiled_latencies(name: str) -> dict[str, float]:
@@ -96,7 +101,7 @@ def _timed(written: Mapping[str, Mapping[str, Path]], folder: Path) -> dict[str,
 
 def _speed(name: str) -> Row:
     found = latencies(name)
-    peer = found.pop(PEER)
+    peers = {peer: found.pop(peer) for peer in PEERS}
     reference = found["onnx float32"]
     fastest = min(found, key=lambda which: found[which])
     float32 = min(ms for which, ms in found.items() if which.endswith("float32"))
@@ -107,7 +112,7 @@ def _speed(name: str) -> Row:
         what=f"{name} at {SIDE} pixels, batch 1, {THREADS} threads: p50 of the fastest file ({fastest})",
         measured=f"{found[fastest]:.2f} ms",
         beside=f"{reference:.2f} ms float32 in ONNX Runtime ({reference / found[fastest]:.2f}x as fast); INT8 is "
-        f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}; {PEER} {peer:.2f}",
+        f"{float32 / int8:.2f}x as fast as the fastest float32; {_all(found)}; {_all(peers)}",
         aim="" if aim is None else f">= {aim}x as fast",
         met=None if aim is None else reference / found[fastest] >= aim,
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from compressor.context import Interrupted
 from compressor.delivery import Delivery, deliver_all, primary
+from compressor.exports.openvino_nncf import Unquantized
 from compressor.measure.state import State
 from compressor.order import Order
 from compressor.quantization.simulate import simulated
@@ -50,6 +51,8 @@ class Chooser:
     bench: Bench
     #: The state that a step has left, by the step's index.
     state_after: Callable[[int], State]
+    #: What a quantizer starts from that has means of its own.
+    unquantized: Callable[[], Unquantized]
     #: Takes the done fraction of one state's proof, and what is being done.
     progress: Callable[[float, str], None]
     stop_requested: Callable[[], bool]
@@ -72,7 +75,7 @@ class Chooser:
         folder = self.order.scratch / "deliveries" / str(len(steps))
         folder.mkdir(parents=True, exist_ok=True)
         self.progress(0.0, "writing the files")
-        deliveries = deliver_all(state.candidate, self.order.spec.outputs, folder)
+        deliveries = deliver_all(state.candidate, self.order.spec.outputs, folder, self.unquantized)
         proofs = tuple(
             self._prove(delivery, state, folder, i / len(deliveries)) for i, delivery in enumerate(deliveries)
         )

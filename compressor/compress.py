@@ -17,7 +17,7 @@ from compressor.models import files
 from compressor.notices import notices
 from compressor.order import DataInput, Desk, Inputs, ModelInput, Order, Outcome
 from compressor.pace import Pace, Workload, stages
-from compressor.preflight import check_steps
+from compressor.preflight import check_outputs, check_steps
 from compressor.report.document import ReportDocument
 from compressor.report.page import write_reports
 from compressor.rescue import files_left
@@ -41,6 +41,7 @@ def compress(order: Order, desk: Desk) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
     materials = read_materials(order)
     check_steps(order.spec.steps, materials)
+    check_outputs(order.spec.outputs, materials)
     return _Job(order, desk, materials).run()
 
 
@@ -83,6 +84,7 @@ class _Job:
             order=self.order,
             bench=bench,
             state_after=steps.state_after,
+            unquantized=steps.unquantized,
             progress=pace.advance,
             stop_requested=self.desk.stop_requested,
         )

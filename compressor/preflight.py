@@ -1,5 +1,6 @@
-"""What can be said against a job's steps before the first of them runs."""
+"""What can be said against a job's steps and outputs before the first step runs."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from compressor.blame import blaming
@@ -12,10 +13,12 @@ from compressor.materials import Materials
 from compressor.method import method, preflight
 from compressor.methods.distill import check_teachers
 from compressor.methods.merge import check_ingredients
+from contract.artifact import Quantizer
 from contract.failures import MissingData, NoLayerMatches
 from contract.methods import Params, Recovery, Role, Stage
 from contract.methods.distill import Distill
 from contract.methods.merge import Merge
+from contract.spec import Output
 
 
 def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
@@ -46,6 +49,18 @@ def check_steps(steps: tuple[Params, ...], materials: Materials) -> None:
         others[f"step_{index}"] = candidate.copied
         if added:
             vague.add(f"step_{index}")
+
+
+def check_outputs(outputs: Sequence[Output], materials: Materials) -> None:
+    """Raise `MissingData` where a file can be proven by its accuracy alone, and the images have no labels."""
+    for index, output in enumerate(outputs):
+        images = materials.evaluation
+        if output.options.quantizer is not Quantizer.PLAN and images is not None and not images.labelled:
+            raise MissingData(
+                f"What {output.options.quantizer} makes can be proven by its accuracy alone, and the images of "
+                "data.evaluation have no labels.",
+                pointer=f"/outputs/{index}/options/quantizer",
+            )
 
 
 def _check(candidate: Candidate, step: Params) -> None:

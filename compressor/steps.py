@@ -24,6 +24,7 @@ from compressor.checkpoints import (
 )
 from compressor.context import Context, Interrupted, TrainingState
 from compressor.data.origin import Sight
+from compressor.exports.openvino_nncf import Unquantized
 from compressor.materials import Materials, Other, frozen
 from compressor.measure.accuracy import top1
 from compressor.measure.probe import Probe
@@ -32,9 +33,12 @@ from compressor.method import method
 from compressor.models import files
 from compressor.order import Desk, Order
 from compressor.pace import Pace
+from compressor.quantization.processor import meant
 from compressor.rescue import leave
 from compressor.stopwatch import Stopwatch
+from contract.artifact import Quantizer
 from contract.methods.params import step_named
+from contract.methods.quantize import QuantizeStatic
 from contract.report import Notice, NoticeCode, StepReport
 from contract.value import Json
 
@@ -128,6 +132,21 @@ class Steps:
         folder = candidate_folder(self.order.scratch, index)
         return measured(files.read(folder), folder / WEIGHTS, self.probe, self._device)
 
+    def unquantized(self) -> Unquantized:
+        """The model before quantize_static, and what that step was given, as one that takes its place wants it."""
+        index, step = self._measuring
+        materials, seed = self.materials.at(index), step_seed(self.order.spec.seed, index)
+        assert materials.calibration is not None
+        return Unquantized(
+            candidate=files.read(candidate_folder(self.order.scratch, index - 1)) if index else materials.begin(),
+            images=materials.calibration.take(step.samples, seed=seed),
+            target=meant(step.target),
+        )
+
+    @property
+    def _measuring(self) -> tuple[int, QuantizeStatic]:
+        return next((i, step) for i, step in enumerate(self.order.spec.steps) if isinstance(step, QuantizeStatic))
+
     @property
     def _device(self) -> torch.device:
         return torch.device(self.order.device)
@@ -200,12 +219,18 @@ class Steps:
         names = (name for step in self.order.spec.steps for name in step.models.values())
         return frozenset(number for number in map(step_named, names) if number is not None)
 
+    @property
+    def _kept(self) -> frozenset[int]:
+        """Those whose models something else than the next step needs."""
+        by_another = any(output.options.quantizer is not Quantizer.PLAN for output in self.order.spec.outputs)
+        return self._named | ({self._measuring[0] - 1} if by_another else frozenset())
+
     def _write(self, index: int, candidate: Candidate) -> Path:
         """Write the step's candidate in the place of the one before it; the file that holds its weights."""
         folder = candidate_folder(self.order.scratch, index)
         folder.mkdir(parents=True)
         files.write(candidate, folder)
-        if index and not self.keep_all and index - 1 not in self._named:
+        if index and not self.keep_all and index - 1 not in self._kept:
             shutil.rmtree(candidate_folder(self.order.scratch, index - 1))
         return folder / WEIGHTS
 

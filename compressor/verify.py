@@ -71,6 +71,8 @@ class Expected:
     unrounded: Callable[[], Tensor]
     #: Whether the inputs are noise, to which no answer is clear.
     noise: bool
+    #: Of the inputs, where there are some.
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ def prove(delivery: Delivery, reference: Tensor, bench: Bench) -> Proof:
             "load_seconds": figures.load_seconds,
             "peak_memory_bytes": figures.peak_memory_bytes,
             "ratio_to_onnx_float32": _ratio_to_onnx(delivery, timing),
+            "realized_by": delivery.realized_by,
         }
     )
     return Proof(delivery, verification, figures, baseline_figures, logits)
@@ -180,13 +183,19 @@ def _check_baseline(baseline: CleanProcess, bench: Bench) -> None:
 
 def _expected(delivery: Delivery, reference: Tensor, probe: Probe) -> Expected:
     module = delivery.candidate.module
-    return Expected(answers=reference, unrounded=lambda: probe.answers(module), noise=probe.images is None)
+    return Expected(
+        answers=reference,
+        unrounded=lambda: probe.answers(module),
+        noise=probe.images is None,
+        labels=probe.labels,
+    )
 
 
 def check_answers(delivery: Delivery, expected: Expected, found: Tensor) -> None:
     """Raise ArtifactMismatch where a file's answers, of shape (inputs, classes), are not the candidate's.
 
-    On noise a quantized file may be as far from the candidate as quantizing its activations has moved the candidate
+    One whose integers another library has chosen computes something else, and has to be right as often. On noise a
+    quantized file may be as far from the candidate as quantizing its activations has moved the candidate
     itself, for the deepest networks let every tie grow.
     """
     name, reference = delivery.main.name, expected.answers
@@ -196,6 +205,8 @@ def check_answers(delivery: Delivery, expected: Expected, found: Tensor) -> None
         _check_distance(name, reference, found, FLOAT16_TOLERANCE)
     elif not delivery.candidate.plan.rounds_activations:
         _check_float32(name, reference, found)
+    elif delivery.realized_by is not None:
+        _check_accuracy(delivery, expected, found)
     elif expected.noise:
         moved = max_difference(reference, expected.unrounded()) / max(float(reference.abs().max()), 1e-12)
         _check_distance(name, reference, found, max(QUANTIZED_TOLERANCE, moved))
@@ -233,6 +244,18 @@ def _check_agreement(delivery: Delivery, expected: Expected, found: Tensor) -> N
         raise ArtifactMismatch(
             f"{delivery.main.name} puts only {agreed:.1%} of the images where the model puts them that it was made of; "
             f"{LEAST_AGREEMENT:.0%} are needed."
+        )
+
+
+def _check_accuracy(delivery: Delivery, expected: Expected, found: Tensor) -> None:
+    assert expected.labels is not None
+    drop = paired_drop(expected.answers, found, expected.labels)
+    low, high = drop.ci95
+    if low > 0 or not bool(found.isfinite().all()):
+        raise ArtifactMismatch(
+            f"{delivery.main.name}, whose integers {delivery.realized_by} has chosen, is right less often than the "
+            f"model by {drop.value:.1%} of the images, and by chance it would not be ({low:.1%} to {high:.1%}). "
+            "Without options.quantizer the file has the integers that the job has measured."
         )
 
 

@@ -49,6 +49,15 @@ class OutputPrecision(StrEnum):
     FLOAT16 = "float16"
 
 
+class Quantizer(StrEnum):
+    """Who has chosen the integers of a file."""
+
+    #: The job's steps: scales and codes are those of their plan.
+    PLAN = "plan"
+    #: Intel's NNCF, for OpenVINO: where quantize_static has its integers, on the same images, by means of its own.
+    NNCF = "nncf"
+
+
 class ArtifactFile(Value):
     """A file that a runner leaves, before it is stored."""
 

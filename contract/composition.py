@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from contract.artifact import OutputFormat, OutputPrecision
+from contract.artifact import OutputFormat, OutputPrecision, Quantizer
 from contract.failures import AlreadyQuantized, Fault, InvalidSpec, MissingData, WrongOrder
 from contract.methods import Params, Recovery, Role, Stage
 from contract.methods.aware import QuantizeAware
@@ -10,7 +10,7 @@ from contract.methods.cast import Cast
 from contract.methods.low_bit import QuantizeWeights
 from contract.methods.params import step_named
 from contract.methods.quantize import QuantizeDynamic, QuantizeStatic
-from contract.spec import DataUse, JobOptions, UntrainedModel
+from contract.spec import DataUse, JobOptions, Output, UntrainedModel
 
 #: Methods whose results a format cannot hold, why, and what can.
 _NOT_HELD: Mapping[OutputFormat, tuple[tuple[type[Params], ...], str, str]] = {
@@ -143,6 +143,31 @@ def faults_of_outputs(options: JobOptions) -> Iterator[Fault]:
             )
 
 
+def faults_of_quantizers(options: JobOptions, present: frozenset[Role]) -> Iterator[Fault]:
+    """Files whose integers another than the steps shall choose, where it cannot or nobody could tell how well."""
+    for index, output in enumerate(options.outputs):
+        if output.options.quantizer is Quantizer.NNCF:
+            pointer = f"/outputs/{index}/options/quantizer"
+            if Role.EVALUATION not in present:
+                detail = "What NNCF makes can be proven by its accuracy alone. Name a dataset under data.evaluation."
+                yield Fault(pointer=pointer, code=MissingData.code, detail=detail)
+            if (reason := _against_nncf(options.steps, output)) is not None:
+                yield Fault(pointer=pointer, code=InvalidSpec.code, detail=reason)
+
+
+def _against_nncf(steps: Sequence[Params], output: Output) -> str | None:
+    """Why NNCF cannot choose the integers of this file."""
+    if output.format is not OutputFormat.OPENVINO or output.precision is not OutputPrecision.AS_PLANNED:
+        return "NNCF makes files of integers for openvino. Ask for that format, and for no other precision."
+    match [step for step in steps if step.stage in _CODING]:
+        case [QuantizeStatic(few_bits=False)]:
+            return None
+    return (
+        "NNCF quantizes to INT8 in the place of quantize_static, on its images and but for the layers that it has left "
+        "in float. The job needs that step, with eight bits, and no other that gives weights their codes."
+    )
+
+
 def _completed(step: Params, later: Sequence[Params]) -> bool:
     """Whether codes of weights get codes of activations beside them, so that both are multiplied as integers."""
     return isinstance(step, QuantizeWeights) and any(other.adds_activations for other in later)
@@ -161,6 +186,7 @@ def faults(options: JobOptions, *, data: frozenset[Role], untrained: bool) -> tu
         *faults_of_data(options, data),
         *faults_of_teachers(options, untrained=untrained),
         *faults_of_outputs(options),
+        *faults_of_quantizers(options, data),
     )
 
 

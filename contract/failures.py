@@ -348,7 +348,7 @@ class UnknownArchitecture(InvalidRequest):
 
 
 class MissingData(InvalidRequest):
-    """A step needs data that the job does not name."""
+    """A step or an output needs data that the job does not name."""
 
     code = "missing_data"
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from contract.artifact import OutputFormat, OutputPrecision
+from contract.artifact import OutputFormat, OutputPrecision, Quantizer
 from contract.dataset import DatasetCreation
 from contract.methods import METHODS, Params
 from contract.model import Architecture, ClassNames, ModelCreation, PreprocessingChoice
-from contract.value import AT_LEAST_ONE, Json, Metadata, Value
+from contract.value import AT_LEAST_ONE, Metadata, Value
 
 if TYPE_CHECKING:
     Step = Params
@@ -70,12 +70,18 @@ class Constraint(Value):
         return self
 
 
+class OutputOptions(Value):
+    """How a file is made."""
+
+    quantizer: Quantizer = Quantizer.PLAN
+
+
 class Output(Value):
     """A file to be delivered."""
 
     format: OutputFormat
     precision: OutputPrecision = OutputPrecision.AS_PLANNED
-    options: dict[str, Json] = Field(default_factory=dict, max_length=0)
+    options: OutputOptions = OutputOptions()
 
 
 def _output(value: Any) -> Any:

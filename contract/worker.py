@@ -1,6 +1,6 @@
 """What a worker says of itself, so that the API knows what can be asked for."""
 
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, Quantizer
 from contract.model import ModelFormat
 from contract.value import Instant, Value
 
@@ -22,6 +22,8 @@ class WorkerCard(Value):
     #: Runtimes by name, with their versions.
     runtimes: dict[str, str]
     outputs: tuple[OutputFormat, ...]
+    #: Who can choose the integers of a file.
+    quantizers: tuple[Quantizer, ...] = (Quantizer.PLAN,)
 
 
 class LiveWorker(WorkerCard):
@@ -50,4 +52,5 @@ class Capabilities(Value):
     runtimes: dict[str, str]
     model_formats: tuple[ModelFormat, ...]
     outputs: tuple[OutputFormat, ...]
+    quantizers: tuple[Quantizer, ...]
     limits: ServiceLimits

@@ -178,3 +178,6 @@ def _faults_of_workforce(spec: JobSpec, workforce: Workforce) -> Iterator[Fault]
         if output.format not in workforce.outputs():
             detail = f"No worker can write {output.format}; they write {', '.join(workforce.outputs())}."
             yield Fault(pointer=f"/outputs/{index}", code=FormatUnavailable.code, detail=detail)
+        if output.options.quantizer not in workforce.quantizers():
+            detail = f"No worker has {output.options.quantizer}; there is {', '.join(workforce.quantizers())}."
+            yield Fault(pointer=f"/outputs/{index}/options/quantizer", code=FormatUnavailable.code, detail=detail)

@@ -3,7 +3,7 @@
 import time
 from threading import Lock
 
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, Quantizer
 from contract.worker import LiveWorker
 from storage.workers import Workers
 
@@ -34,6 +34,10 @@ class Workforce:
     def outputs(self) -> tuple[OutputFormat, ...]:
         """Every format that a live worker can write."""
         return tuple(sorted({output for worker in self.live() for output in worker.outputs}))
+
+    def quantizers(self) -> tuple[Quantizer, ...]:
+        """Everyone who can choose the integers of a file on some live worker."""
+        return tuple(sorted({quantizer for worker in self.live() for quantizer in worker.quantizers}))
 
     def runtimes(self) -> dict[str, str]:
         """The runtimes of the live workers, with their versions."""

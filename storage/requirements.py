@@ -5,6 +5,7 @@ from collections.abc import Container, Iterator
 
 from sqlalchemy import Connection, Table, select
 
+from contract.artifact import Quantizer
 from contract.failures import NotFound, NotReady
 from contract.model import ContentState
 from contract.spec import JobSpec
@@ -17,12 +18,18 @@ _MODEL = "mdl_"
 def needs(spec: JobSpec) -> frozenset[str]:
     """What a worker must offer to run this job."""
     device = frozenset() if spec.device == "auto" else frozenset({f"device:{spec.device}"})
-    return device | {f"output:{output.format.value}" for output in spec.outputs}
+    quantizers = {output.options.quantizer for output in spec.outputs} - {Quantizer.PLAN}
+    outputs = {f"output:{output.format.value}" for output in spec.outputs}
+    return device | outputs | {f"quantizer:{quantizer.value}" for quantizer in quantizers}
 
 
 def offers(card: WorkerCard) -> frozenset[str]:
     """What a worker offers."""
-    return frozenset({f"device:{device}" for device in card.devices} | {f"output:{o.value}" for o in card.outputs})
+    return frozenset(
+        {f"device:{device}" for device in card.devices}
+        | {f"output:{output.value}" for output in card.outputs}
+        | {f"quantizer:{quantizer.value}" for quantizer in card.quantizers}
+    )
 
 
 def fingerprint(spec: JobSpec) -> str:

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import socket
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from contract import host
-from contract.artifact import OutputFormat
+from contract.artifact import OutputFormat, Quantizer
 from contract.settings import Settings
 from contract.worker import WorkerCard
 
@@ -27,16 +27,20 @@ _RUNTIMES = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "nncf",
     "executorch",
     "torchao",
     "torch-pruning",
 )
 _ONNX = ("torch", "onnx", "onnxscript", "onnxruntime")
+_OPENVINO = (*_ONNX, "openvino")
+#: What must be installed for NNCF to quantize a network.
+_NNCF = (*_OPENVINO, "nncf")
 #: What must be installed to write and prove a format.
 _NEEDED = {
     OutputFormat.SAFETENSORS: ("torch", "safetensors"),
     OutputFormat.ONNX: _ONNX,
-    OutputFormat.OPENVINO: (*_ONNX, "openvino"),
+    OutputFormat.OPENVINO: _OPENVINO,
     OutputFormat.TORCH_EXPORT: ("torch",),
     OutputFormat.TORCH_INDUCTOR: ("torch",),
     OutputFormat.EXECUTORCH: ("torch", "executorch"),
@@ -58,6 +62,7 @@ def write_card(settings: Settings) -> WorkerCard:
         devices=("cpu", "cuda") if cuda_is_there() else ("cpu",),
         runtimes=_versions(_RUNTIMES),
         outputs=_outputs(),
+        quantizers=_quantizers(),
     )
 
 
@@ -89,14 +94,23 @@ def memory_bytes(limits: Iterable[Path] = _MEMORY_LIMITS) -> int:
 
 def _outputs() -> tuple[OutputFormat, ...]:
     """What can be written and proven here."""
-    installed = (output for output, needed in _NEEDED.items() if len(_versions(needed)) == len(needed))
+    installed = (output for output, needed in _NEEDED.items() if _are_there(needed))
     return tuple(output for output in installed if output is not OutputFormat.TORCH_INDUCTOR or inductor_is_there())
+
+
+def _quantizers() -> tuple[Quantizer, ...]:
+    """Who can choose the integers of a file here."""
+    return (Quantizer.PLAN, Quantizer.NNCF) if _are_there(_NNCF) else (Quantizer.PLAN,)
 
 
 def inductor_is_there() -> bool:
     """Whether torch's inductor makes integer kernels here: on x86, with g++ and the headers of this Python."""
     headers = Path(sysconfig.get_path("include"), "Python.h")
     return platform.machine() == "x86_64" and shutil.which("g++") is not None and headers.exists()
+
+
+def _are_there(names: Collection[str]) -> bool:
+    return len(_versions(names)) == len(names)
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "nncf",
     "executorch",
     "numpy",
 )

@@ -57,6 +57,7 @@ def get_capabilities(house: InHouse) -> Capabilities:
         runtimes=workforce.runtimes(),
         model_formats=tuple(ModelFormat),
         outputs=workforce.outputs(),
+        quantizers=workforce.quantizers(),
         limits=ServiceLimits(
             max_upload_bytes=house.settings.max_upload_bytes,
             max_body_bytes=MAX_BODY,

@@ -158,6 +158,32 @@ def test_what_no_worker_can_do_is_refused_once_there_are_workers(api: Api) -> No
         until(lambda: not api.http.get("/v1/capabilities").json()["workers"])
 
 
+def test_a_quantizer_that_no_worker_has_is_refused(api: Api) -> None:
+    # Given a worker without NNCF
+    workers = Workers(api.database)
+    workers.announce(card())
+    until(lambda: api.http.get("/v1/capabilities").json()["quantizers"] == ["plan"])
+    try:
+        # When a job wants its integers / Then it is told who is there
+        dataset = ready_dataset(api.http)
+        wanted = {
+            "data": {"calibration": dataset, "evaluation": dataset},
+            "steps": [{"method": "quantize_static"}],
+            "outputs": [{"format": "openvino", "options": {"quantizer": "nncf"}}],
+        }
+        answer = api.http.post("/v1/jobs", json=SPEC | wanted)
+        fault = {"pointer": "/outputs/0/options/quantizer", "code": "format_unavailable"}
+        assert answer.json()["errors"] == [fault | {"detail": "No worker has nncf; there is plan."}]
+        # And once one has it, the job is taken
+        workers.announce(card(id="w2", quantizers=["plan", "nncf"]))
+        until(lambda: api.http.get("/v1/capabilities").json()["quantizers"] == ["nncf", "plan"])
+        assert api.http.post("/v1/jobs", json=SPEC | wanted).status_code == 202
+    finally:
+        for worker in ("w1", "w2"):
+            workers.leave(worker)
+        until(lambda: not api.http.get("/v1/capabilities").json()["workers"])
+
+
 @pytest.mark.parametrize(
     "body",
     [

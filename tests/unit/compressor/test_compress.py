@@ -11,6 +11,7 @@ from torch import nn
 
 from compressor.compress import compress
 from compressor.context import Interrupted
+from compressor.exports.openvino_nncf import version
 from compressor.format import runtime_of
 from compressor.measure.accuracy import accuracy, answers
 from compressor.measure.counting import zeros
@@ -299,6 +300,33 @@ def test_both_precisions_have_files_of_their_own(trained_weights: Path, tmp_path
     assert outcome.result.report.compressed.latency == proven["model.onnx"].latency
 
 
+def test_another_quantizer_starts_from_the_network_before_the_plan(trained_weights: Path, tmp_path: Path) -> None:
+    # Given a job that prunes, quantizes all but the first layer, and wants the integers of NNCF too
+    by_nncf = {"format": "openvino", "options": {"quantizer": "nncf"}}
+    steps = (PruneChannels(ratio=0.25), QuantizeStatic(samples=48, exclude=("conv1*",)))
+    job = spec(*steps, roles=(*ALL_ROLES, Role.CALIBRATION), outputs=[by_nncf, "openvino"])
+    # And whose first attempt was stopped when all was done but the files
+    desk = NotingDesk(tmp_path / "0", stop_after=2)
+    with pytest.raises(Interrupted):
+        compress(order(desk.folder, trained_weights, job), desk)
+    # When a second attempt goes on from there
+    ordered = replace(order(tmp_path / "1", trained_weights, job), resume=desk.kept)
+    outcome = compress(ordered, NotingDesk(tmp_path / "1"))
+    # Then there is a file of each, and the job's figures are those of the first
+    proven = {file.filename: file.verified for file in outcome.files if file.verified}
+    assert set(proven) == {"model.nncf.xml", "model.xml"}
+    other, own = proven["model.nncf.xml"], proven["model.xml"]
+    assert other is not None
+    assert own is not None
+    assert (other.realized_by, own.realized_by) == (version(), None)
+    assert outcome.result.report.compressed.latency == other.latency
+    # And both have the pruned network in integers, but for the layer that was left
+    assert 0.3 < own.int8_macs_fraction < 0.7  # type: ignore[operator]
+    assert other.int8_macs_fraction == pytest.approx(own.int8_macs_fraction, abs=0.02)
+    sizes = {file.filename: file.size_bytes for file in outcome.files}
+    assert sizes["model.nncf.bin"] == pytest.approx(sizes["model.bin"], rel=0.25)
+
+
 def test_float16_files_are_proven(trained_weights: Path, tmp_path: Path) -> None:
     # Given a pruned network that shall be had in float16
     outputs = [{"format": form, "precision": "float16"} for form in ("onnx", "safetensors")]
@@ -452,3 +480,14 @@ def test_what_reads_labels_is_refused_where_there_are_none(
         compress(job, NotingDesk(tmp_path))
     # And where a teacher could stand in for them, it says how
     assert ("alpha 1" in str(refused.value)) == (role == "train")
+
+
+def test_where_nobody_has_told_the_classes_only_the_plan_can_be_proven(trained_weights: Path, tmp_path: Path) -> None:
+    # Given images without labels / When NNCF shall quantize / Then the job ends before its first step, and says why
+    by_nncf = {"format": "openvino", "options": {"quantizer": "nncf"}}
+    job = unlabelled(order(tmp_path, trained_weights, spec(QuantizeStatic(), outputs=["onnx", by_nncf])))
+    desk = NotingDesk(tmp_path)
+    with pytest.raises(MissingData, match=r"data\.evaluation have no labels") as refused:
+        compress(job, desk)
+    assert [fault.pointer for fault in refused.value.errors] == ["/outputs/1/options/quantizer"]
+    assert desk.started == []

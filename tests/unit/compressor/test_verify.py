@@ -10,8 +10,10 @@ from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.context import Context
-from compressor.delivery import Delivery, deliver
+from compressor.delivery import Delivery, deliver, deliver_by_nncf
+from compressor.exports.openvino_nncf import Unquantized, version
 from compressor.format import writer
+from compressor.measure.accuracy import top1
 from compressor.measure.probe import Probe, probe
 from compressor.measure.state import State, measured
 from compressor.method import method
@@ -20,16 +22,17 @@ from compressor.models.architectures import build
 from compressor.models.source import read_candidate
 from compressor.quantization.plan import QuantizationPlan
 from compressor.verify import Bench, Expected, check_answers, prove
-from contract.artifact import OutputFormat, OutputPrecision
+from contract.artifact import OutputFormat, OutputPrecision, Quantizer
 from contract.failures import ArtifactMismatch
 from contract.methods.quantize import QuantizeStatic
-from contract.spec import Output
+from contract.spec import Output, OutputOptions
 from tests.unit.compressor.executorch import needs_executorch
 from tests.unit.compressor.inductor import needs_inductor
 from tests.unit.compressor.small_jobs import NETWORK, PREPROCESSING, images, model_input
 
 CPU = torch.device("cpu")
 ONNX, SAFETENSORS = Output(format=OutputFormat.ONNX), Output(format=OutputFormat.SAFETENSORS)
+NNCF = Output(format=OutputFormat.OPENVINO, options=OutputOptions(quantizer=Quantizer.NNCF))
 OPENVINO, TORCH_INDUCTOR = Output(format=OutputFormat.OPENVINO), Output(format=OutputFormat.TORCH_INDUCTOR)
 TORCH_EXPORT, EXECUTORCH = Output(format=OutputFormat.TORCH_EXPORT), Output(format=OutputFormat.EXECUTORCH)
 EACH_FORMAT = [
@@ -130,6 +133,7 @@ def test_honest_int8_files_of_other_formats_pass(
     assert found.int8_macs_fraction > 0.95
     assert found.top1_agreement >= 0.98
     assert found.ratio_to_onnx_float32 is not None
+    assert found.realized_by is None
     # And all its files are counted
     assert proof.figures.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert {path.name for path in tmp_path.iterdir()} == files
@@ -156,6 +160,35 @@ def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     assert found.runtime.startswith("torch ")
     assert found.ratio_to_onnx_float32 is not None
     assert found.top1_agreement >= 0.98
+
+
+def by_nncf(job: Job, folder: Path, network: Candidate, *, said: Candidate) -> Delivery:
+    """What NNCF makes of a network, said to be another's."""
+    return deliver_by_nncf(said, NNCF, folder, Unquantized(network, images(64, seed=2), "x86-vnni"))
+
+
+def test_an_honest_file_of_another_quantizer_passes(job: Job, tmp_path: Path) -> None:
+    # Given the original with integers that NNCF has chosen
+    delivery = by_nncf(job, tmp_path, job.bench.original.candidate, said=job.int8.candidate)
+    # When it is put to the test
+    found = prove(delivery, job.int8.logits, job.bench).verification
+    # Then it runs in integers, is as right, and says whose they are
+    assert found.realized_by == version()
+    assert found.int8_macs_fraction is not None
+    assert found.int8_macs_fraction > 0.95
+    assert found.accuracy is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"model.nncf.xml", "model.nncf.bin"}
+
+
+def test_a_lying_file_of_another_quantizer_is_caught(job: Job, tmp_path: Path) -> None:
+    # Given integers of another network, and a file said to have some that has none
+    strange = by_nncf(job, tmp_path, stranger(), said=job.int8.candidate)
+    plain = replace(passed_off(floats(job), OPENVINO, tmp_path, said=job.int8.candidate), realized_by=version())
+    # When they are put to the test, then they do not pass
+    with pytest.raises(ArtifactMismatch, match=r"model\.nncf\.xml, whose integers nncf .* is right less often"):
+        prove(strange, job.int8.logits, job.bench)
+    with pytest.raises(ArtifactMismatch, match="computes none of its MACs"):
+        prove(plain, job.int8.logits, job.bench)
 
 
 def passed_off(truth: Candidate, output: Output, folder: Path, *, said: Candidate) -> Delivery:
@@ -313,6 +346,32 @@ def test_a_file_that_rounds_less_often_may_be_as_wrong_as_the_candidate_on_anoth
     else:
         with pytest.raises(ArtifactMismatch):
             check_answers(delivery, expected(unrounded), found)
+
+
+RIGHT = top1(REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("found", "labels", "passes"),
+    [
+        (moved(4.1, images=3), RIGHT, True),
+        (moved(4.1, images=10), RIGHT, False),
+        (moved(4.1, images=100), 1 - RIGHT, True),
+        (torch.full((100, 2), float("nan")), 1 - RIGHT, False),
+    ],
+    ids=["less right by chance", "less right", "more right", "no number"],
+)
+def test_what_another_quantizer_makes_is_as_right_as_the_candidate_but_for_chance(
+    job: Job, tmp_path: Path, found: Tensor, labels: Tensor, passes: bool
+) -> None:
+    # Given a file whose integers are not the plan's, and answers of its own
+    delivery = Delivery(NNCF, job.int8.candidate, {"model": tmp_path / "model.nncf.xml"}, realized_by="nncf 1")
+    # When they are compared, then they may differ, but not be wrong more often
+    if passes:
+        check_answers(delivery, replace(expected(), labels=labels), found)
+    else:
+        with pytest.raises(ArtifactMismatch, match="whose integers nncf 1 has chosen"):
+            check_answers(delivery, replace(expected(), labels=labels), found)
 
 
 @pytest.mark.parametrize(("by", "passes"), [(0.03, True), (0.05, False), (float("nan"), False)])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract.composition import faults, faults_of_order, faults_of_outputs
+from contract.composition import faults, faults_of_order, faults_of_outputs, faults_of_quantizers
 from contract.methods import Role
 from contract.spec import JobOptions
 
@@ -163,6 +163,36 @@ def test_codes_of_weights_that_become_integers_are_held() -> None:
     assert list(faults_of_outputs(options)) == []
     turned = JobOptions.model_validate({"steps": steps[::-1], "outputs": ["executorch"]})
     assert [fault.pointer for fault in faults_of_outputs(turned)] == ["/outputs/0"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "output", "right"),
+    [
+        ([{"method": "quantize_static"}], {"format": "openvino"}, True),
+        ([{"method": "prune_channels", "ratio": 0.5}, {"method": "quantize_static", "exclude": ["fc"]}], {}, True),
+        ([{"method": "quantize_static"}], {"format": "onnx"}, False),
+        ([{"method": "quantize_static"}], {"precision": "float32"}, False),
+        ([{"method": "quantize_static", "bits": 4}], {}, False),
+        ([{"method": "quantize_static", "activation_bits": 4}], {}, False),
+        ([{"method": "quantize_weights", "include": ["fc"]}, {"method": "quantize_static"}], {}, False),
+        ([{"method": "quantize_aware"}], {}, False),
+        ([{"method": "prune_channels", "ratio": 0.5}], {}, False),
+        ([], {}, False),
+    ],
+)
+def test_nncf_takes_the_place_of_quantize_static_alone(
+    steps: list[dict[str, object]], output: dict[str, object], right: bool
+) -> None:
+    # Given steps, and a file whose integers NNCF shall choose
+    wanted = {"format": "openvino", "options": {"quantizer": "nncf"}} | output
+    options = JobOptions.model_validate({"steps": steps, "outputs": ["onnx", wanted]})
+    # When they are judged, then it is refused where the job says nothing of INT8 by measured ranges
+    found = list(faults_of_quantizers(options, frozenset({Role.EVALUATION})))
+    told = [] if right else [("/outputs/1/options/quantizer", "invalid_spec")]
+    assert [(fault.pointer, fault.code) for fault in found] == told
+    # And without images to be right on it is refused anyway
+    blind = list(faults_of_quantizers(options, frozenset({Role.CALIBRATION})))
+    assert [fault.code for fault in blind] == ["missing_data", *(code for _, code in told)]
 
 
 def test_classes_are_chosen_once() -> None:

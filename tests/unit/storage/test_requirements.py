@@ -34,6 +34,16 @@ def test_a_worker_fits_a_job_where_it_offers_all_its_needs(
     assert (needs <= requirements.offers(card(devices=devices, outputs=formats))) is fits
 
 
+@pytest.mark.parametrize(("quantizers", "fits"), [(["plan"], False), (["plan", "nncf"], True)])
+def test_a_worker_fits_a_job_where_it_has_its_quantizer(quantizers: list[str], fits: bool) -> None:
+    # Given a job that wants the integers of NNCF, and a worker, when they are compared, then the worker has it or not
+    outputs = ["openvino", {"format": "openvino", "options": {"quantizer": "nncf"}}]
+    worker = card(devices=["cpu"], outputs=["openvino"], quantizers=quantizers)
+    assert (requirements.needs(_spec(outputs=outputs)) <= requirements.offers(worker)) is fits
+    # And without it every worker fits that writes the format
+    assert requirements.needs(_spec(outputs=outputs[:1])) <= requirements.offers(worker)
+
+
 def test_every_resource_that_a_spec_names_is_an_input() -> None:
     # Given a spec with a model, data and two teachers, one of which is its own
     spec = _spec(

@@ -37,6 +37,17 @@ def test_a_format_without_its_runtime_is_not_offered(monkeypatch: pytest.MonkeyP
     assert package not in card.runtimes
 
 
+@pytest.mark.parametrize("missing", [None, "nncf", "openvino"])
+def test_another_quantizer_is_offered_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    # Given an environment with NNCF, or without it, or without what it is for
+    any_version = metadata.distribution("modelpress")
+    monkeypatch.setattr(metadata, "distributions", lambda *, name: [] if name == missing else [any_version])
+    # When the card is written / Then it says who can choose integers
+    assert write_card(Settings()).quantizers == (("plan", "nncf") if missing is None else ("plan",))
+
+
 def test_without_a_compiler_no_program_for_it_is_offered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Given a machine without g++ / When the card is written / Then programs that are not compiled are offered alone
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compressor.candidate import Candidate
 from compressor.context import Context
 from compressor.delivery import deliver, deliver_all
+from compressor.exports.openvino_nncf import Unquantized
 from compressor.exports.openvino_runtime import open_file
 from compressor.methods.quantize_dynamic import apply as quantize_dynamic
 from compressor.models import files
@@ -147,6 +148,10 @@ def test_onnx_runtime_survives_attention(tmp_path: Path) -> None:
     assert torch.allclose(onnx_answers(path, x), wanted, atol=1e-2 * float(wanted.abs().max()))
 
 
+def nothing() -> Unquantized:
+    raise AssertionError("The plan's own codes were asked for")
+
+
 def test_every_precision_is_a_file_of_its_own_made_without_the_plan(tmp_path: Path) -> None:
     # Given a network with integers, and one without
     plain, coded = residual(), quantize_dynamic(residual(), QuantizeDynamic(), Context())
@@ -157,7 +162,7 @@ def test_every_precision_is_a_file_of_its_own_made_without_the_plan(tmp_path: Pa
     ):
         (tmp_path / name).mkdir()
         # When every precision is asked for
-        deliveries = deliver_all(candidate, outputs, tmp_path / name)
+        deliveries = deliver_all(candidate, outputs, tmp_path / name, nothing)
         # Then each is there once
         assert {delivery.main.name for delivery in deliveries} == wanted
     # And only what is planned has integers

@@ -132,6 +132,16 @@ def test_the_page_tells_how_to_compile_a_program(document: ReportDocument) -> No
     assert "InferenceSession" not in html
 
 
+def test_the_page_tells_who_else_has_chosen_the_integers(document: ReportDocument) -> None:
+    # Given files whose integers are those of the job's steps / When the page is made, then it says nothing of others
+    assert "integers chosen by" not in page(document)
+    # And where there are others, whose they are
+    proof = document.files[0].verified
+    assert proof is not None
+    other = document.files[0].model_copy(update={"verified": proof.model_copy(update={"realized_by": "nncf 3.4.0"})})
+    assert "integers chosen by nncf 3.4.0" in page(document.model_copy(update={"files": [other]}))
+
+
 def test_the_page_tells_how_to_load_an_executorch_program(document: ReportDocument) -> None:
     # Given a job that delivers a program for ExecuTorch / When its page is made, then it says how to load it
     told = {"format": ArtifactFormat.EXECUTORCH, "filename": "model.pte"}
