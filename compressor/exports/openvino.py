@@ -30,6 +30,7 @@ def write(
     """
     _refuse_dynamic(candidate)
     with opened(candidate, folder, precision=precision) as model:
+        openvino_constants.fold(model)
         openvino_swish.join(model)
         return save(model, candidate, folder, stem)
 
@@ -44,7 +45,6 @@ def opened(candidate: Candidate, folder: Path, *, precision: OutputPrecision) ->
             _hold_sizes(model)
             # What is computed of operators, and what NNCF adds to them, is called after them.
             _name(model)
-            openvino_constants.fold(model)
             yield model
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressor.candidate import Candidate
 from compressor.data.images import Images
+from compressor.exports import openvino_constants
 from compressor.exports.openvino import opened, save
 from compressor.exports.openvino_runtime import openvino
 from contract.artifact import OutputPrecision
@@ -73,6 +74,8 @@ def write(unquantized: Unquantized, folder: Path, stem: str, *, integers: frozen
     candidate = unquantized.candidate
     with opened(candidate, folder, precision=OutputPrecision.FLOAT32) as model:
         left = _left_float(model, {n: w for n, w in candidate.module.named_parameters() if n not in integers})
+        # Weights that are still to be brought into shape are none to NNCF.
+        openvino_constants.fold(model)
         return save(_quantized(model, unquantized, left), candidate, folder, stem)
 
 

@@ -79,10 +79,10 @@ def test_the_file_computes_in_integers_what_the_float_network_does(
     ("network", "left"),
     [
         (residual, "stem.0"),
+        (residual, "depthwise.0"),
         (residual, "head"),
         (transformer, "patch_embed.proj"),
         (transformer, "blocks.0.attn.qkv"),
-        (transformer, "blocks.1.mlp.fc2"),
     ],
 )
 def test_a_layer_that_the_plan_leaves_stays_float(tmp_path: Path, network: Callable[[], Candidate], left: str) -> None:
