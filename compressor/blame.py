@@ -1,9 +1,13 @@
 """Whose fault a failure is, and what it comes down to."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from contract.failures import Failure, Fault
+
+#: Where in a library's sources something went wrong.
+_SOURCE = re.compile(r"\.[ch]pp:\d+")
 
 
 @contextmanager
@@ -26,8 +30,9 @@ def _within(index: int, fault: Fault) -> Fault:
 
 
 def cause(error: BaseException) -> str:
-    """The innermost reason, in one line and without an exporter's report and stack."""
+    """The innermost reason, in one line: without an exporter's report and stack, and a library's lines of C++."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = (line.strip() for line in str(error).splitlines() if not _SOURCE.search(line))
+    lines = [line for line in told if line]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:500]

@@ -13,6 +13,8 @@ import numpy as np
 _KEEP = "DisableConstantFolding_0"
 #: Bytes by which numbers may grow where an operator goes for it.
 _SMALL = 4096
+#: Operators that bring numbers into another type, shape or order.
+_MOVING = {"Convert", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 
 
 def fold(model: Any) -> None:
@@ -44,15 +46,15 @@ def _drop_zeros(model: Any) -> None:
     """Zero points of weights that are zero, which only ONNX Runtime wants to see, are not subtracted."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Subtract":
-            weight, zero = (_origin(value) for value in node.input_values())
+            weight, zero = map(origin, node.input_values())
             if weight is not None and zero is not None and not zero.data.any():
                 for reader in node.output(0).get_target_inputs():
                     reader.replace_source_output(node.input_value(0))
 
 
-def _origin(value: Any) -> Any | None:
-    """The constant that is only brought into another type or shape, if it is one."""
+def origin(value: Any) -> Any | None:
+    """The constant that is only brought into another type, shape or order, if it is one."""
     node = value.get_node()
-    while node.get_type_name() in {"Convert", "Reshape"}:
+    while node.get_type_name() in _MOVING:
         node = node.input_value(0).get_node()
     return node if node.get_type_name() == "Constant" else None

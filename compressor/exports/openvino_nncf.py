@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compressor.blame import cause
 from compressor.candidate import Candidate
 from compressor.data.images import Images
 from compressor.exports import openvino_constants
@@ -29,8 +29,6 @@ from contract.methods.quantize import Processor
 _BATCH = 32
 #: The operators that multiply activations with weights.
 _PRODUCTS = {"Convolution", "GroupConvolution", "MatMul"}
-#: Those that bring numbers into another shape or order.
-_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,7 @@ def _quantized(model: Any, unquantized: Unquantized, left: list[str]) -> Any:
             )
     # It lets through whatever its many parts raise.
     except Exception as error:
-        raise ExportFailed(f"NNCF cannot quantize the network: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the lines of OpenVINO's sources where it did."""
-    lines = [line.strip() for line in str(error).splitlines() if not re.search(r"\.[ch]pp:\d+", line)]
-    return f"{type(error).__name__}: {next(filter(None, lines), 'no reason given')}"[:500]
+        raise ExportFailed(f"NNCF cannot quantize the network: {cause(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -146,9 +138,4 @@ def _products(model: Any) -> Iterator[Any]:
 
 def _constants(node: Any) -> Iterator[Any]:
     """The constants that an operator multiplies, whatever shape they are brought into before."""
-    for value in node.input_values():
-        made = value.get_node()
-        while made.get_type_name() in _MOVING:
-            made = made.input_value(0).get_node()
-        if made.get_type_name() == "Constant":
-            yield made
+    return (made for made in map(openvino_constants.origin, node.input_values()) if made is not None)

@@ -162,14 +162,14 @@ def test_an_honest_safetensors_folder_passes(job: Job, tmp_path: Path) -> None:
     assert found.top1_agreement >= 0.98
 
 
-def by_nncf(job: Job, folder: Path, network: Candidate, *, said: Candidate) -> Delivery:
+def by_nncf(folder: Path, network: Candidate, *, said: Candidate) -> Delivery:
     """What NNCF makes of a network, said to be another's."""
     return deliver_by_nncf(said, NNCF, folder, Unquantized(network, images(64, seed=2), "x86-vnni"))
 
 
 def test_an_honest_file_of_another_quantizer_passes(job: Job, tmp_path: Path) -> None:
     # Given the original with integers that NNCF has chosen
-    delivery = by_nncf(job, tmp_path, job.bench.original.candidate, said=job.int8.candidate)
+    delivery = by_nncf(tmp_path, job.bench.original.candidate, said=job.int8.candidate)
     # When it is put to the test
     found = prove(delivery, job.int8.logits, job.bench).verification
     # Then it runs in integers, is as right, and says whose they are
@@ -182,7 +182,7 @@ def test_an_honest_file_of_another_quantizer_passes(job: Job, tmp_path: Path) ->
 
 def test_a_lying_file_of_another_quantizer_is_caught(job: Job, tmp_path: Path) -> None:
     # Given integers of another network, and a file said to have some that has none
-    strange = by_nncf(job, tmp_path, stranger(), said=job.int8.candidate)
+    strange = by_nncf(tmp_path, stranger(), said=job.int8.candidate)
     plain = replace(passed_off(floats(job), OPENVINO, tmp_path, said=job.int8.candidate), realized_by=version())
     # When they are put to the test, then they do not pass
     with pytest.raises(ArtifactMismatch, match=r"model\.nncf\.xml, whose integers nncf .* is right less often"):
